@@ -10,6 +10,8 @@
     ├── SetupFailed            the task's setup ended with a non-zero code
     ├── ServerUnavailable      the API server cannot be started or does not answer
     ├── DependencyMissing      an optional package or program is not installed
+    ├── DeadlineExceeded       a step was not done within its deadline
+    ├── StoreUnusable          the server's database cannot be opened or used
     └── InfraError             what an Infra may raise: a closed set
         ├── ContextNotFound        the kubeconfig has no such context
         ├── KubeconfigInvalid      the kubeconfig cannot be read
@@ -43,7 +45,11 @@ class WhimError(Exception):
     http_status: ClassVar[int] = 500
 
     def __init__(
-        self, message: str | None = None, *, remedy: str | None = None, details: Mapping[str, Any] | None = None
+        self,
+        message: str | None = None,
+        *,
+        remedy: str | None = None,
+        details: Mapping[str, Any] | None = None,
     ) -> None:
         self.message = message or (type(self).__doc__ or "").splitlines()[0]
         self.remedy = remedy
@@ -115,6 +121,19 @@ class DependencyMissing(WhimError):
     """An optional dependency is not installed."""
 
     exit_code = ExitCode.DEPENDENCY_MISSING
+
+
+class DeadlineExceeded(WhimError):
+    """The work was not done within its deadline."""
+
+    http_status = 504
+
+
+class StoreUnusable(WhimError):
+    """The server's database cannot be used."""
+
+    exit_code = ExitCode.SERVER
+    http_status = 503
 
 
 class InfraError(WhimError):

@@ -1,0 +1,1 @@
+"""What the API server knows: tables, queries as plain functions of a connection, and the threads that run them."""

@@ -1,0 +1,195 @@
+"""How objects become answers: the stored bytes as they are, or as YAML, as a Table, as metadata only.
+
+The plain form is a copy of memory. Everything else decodes, one object after the other, and is what people and the
+garbage collectors of the world ask for, not what the hot paths do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from datetime import UTC, datetime
+from itertools import islice
+from typing import Any
+
+import orjson
+import yaml
+
+from kubesim import errors
+from kubesim.apiserver.kinds import conversion
+from kubesim.apiserver.negotiation import Wanted
+from kubesim.apiserver.objects import decode, encode, head
+from kubesim.apiserver.requests import JSON, YAML, ApiRequest, JsonObject, Reply
+from kubesim.apiserver.tables import to_table
+from kubesim.schema.registry import ResourceType
+from kubesim.store import Stored
+
+META = "meta.k8s.io"
+_ITEMS_PER_PART = 64
+
+
+def document(obj: Any, wanted: Wanted, status: int = 200, *, pretty: bool = False) -> Reply:
+    """Any document in the media type that the client wants."""
+    if wanted.media == YAML:
+        text = yaml.dump(obj, Dumper=yaml.CSafeDumper, allow_unicode=True, default_flow_style=False)
+        return Reply(status=status, parts=(text.encode(),), content_type=YAML)
+    option = orjson.OPT_INDENT_2 if pretty else 0
+    return Reply(status=status, parts=(orjson.dumps(obj, option=option),), content_type=JSON)
+
+
+class Renderer:
+    """The answers for one resource in one version, as one request wants them."""
+
+    def __init__(self, rt: ResourceType, storage: ResourceType, wanted: Wanted, request: ApiRequest) -> None:
+        self._rt = rt
+        self._storage = storage
+        self._wanted = wanted
+        self._pretty = request.query.flag("pretty")
+        self._include = request.query.get("includeObject") or "Metadata"
+        self._head = head(rt.api_version, rt.kind)
+        self._same = rt is storage or (rt.group, rt.version) == (storage.group, storage.version)
+        if self._include not in ("None", "Metadata", "Object") and wanted.form == "Table":
+            raise errors.bad_request(
+                f"unrecognized includeObject value: {errors.quoted(self._include)}"
+            )
+
+    def decoded(self, stored: Stored) -> JsonObject:
+        """The object in the version of the request."""
+        obj = decode(stored.data, self._storage)
+        return obj if self._same else conversion.from_storage(self._rt, obj)
+
+    # One object
+
+    def one(self, stored: Stored, status: int = 200) -> Reply:
+        if self._wanted.plain and self._same and not self._pretty:
+            return Reply(status=status, parts=(self._head, stored.data))
+        return self.object(self.decoded(stored), status)
+
+    def object(self, obj: JsonObject, status: int = 200) -> Reply:
+        """An object that is not stored, or not as it is shown."""
+        return document(self._shown(obj), self._wanted, status, pretty=self._pretty)
+
+    def _shown(self, obj: JsonObject) -> JsonObject:
+        form = self._wanted.form
+        if form is None:
+            return obj
+        if form == "Table":
+            return self._table([obj], obj["metadata"].get("resourceVersion", ""))
+        if form == "PartialObjectMetadata":
+            return self._partial(obj)
+        raise errors.not_acceptable(
+            f"you requested {form}, but the requested object is not a list type (*{_go_type(self._rt)})"
+        )
+
+    def _partial(self, obj: JsonObject) -> JsonObject:
+        return {
+            "kind": "PartialObjectMetadata",
+            "apiVersion": f"{META}/{self._wanted.version}",
+            "metadata": obj["metadata"],
+        }
+
+    def _table(self, objects: Sequence[JsonObject], version: str) -> JsonObject:
+        table: JsonObject = to_table(self._rt, objects, datetime.now(UTC), self._include)
+        table["apiVersion"] = f"{META}/{self._wanted.version}"
+        table["metadata"] = {"resourceVersion": version}
+        return table
+
+    # Lists
+
+    def list(self, items: Sequence[Stored], metadata: JsonObject) -> Reply:
+        """A list; `metadata` is that of the list itself."""
+        rt = self._rt
+        if self._wanted.plain and self._same and not self._pretty:
+            return self._plain_list(items, metadata)
+        form = self._wanted.form
+        objects = (self.decoded(stored) for stored in items)
+        if form == "Table":
+            table = self._table(list(objects), "")
+            table["metadata"] = metadata
+            return document(table, self._wanted, pretty=self._pretty)
+        if form == "PartialObjectMetadataList":
+            shown = {
+                "kind": "PartialObjectMetadataList",
+                "apiVersion": f"{META}/{self._wanted.version}",
+                "metadata": metadata,
+                "items": [self._partial(obj) for obj in objects],
+            }
+            return document(shown, self._wanted, pretty=self._pretty)
+        if form is not None:
+            raise errors.not_acceptable(
+                f"you requested {form}, but the requested object is a list (*{_go_type(rt)}List)"
+            )
+        shown = {
+            "kind": rt.list_kind_name,
+            "apiVersion": rt.api_version,
+            "metadata": metadata,
+            "items": [self._item(obj) for obj in objects],
+        }
+        return document(shown, self._wanted, pretty=self._pretty)
+
+    def _item(self, obj: JsonObject) -> JsonObject:
+        if not self._rt.custom:
+            del obj["kind"], obj["apiVersion"]
+        return obj
+
+    def _plain_list(self, items: Sequence[Stored], metadata: JsonObject) -> Reply:
+        rt = self._rt
+        start = orjson.dumps(
+            {"kind": rt.list_kind_name, "apiVersion": rt.api_version, "metadata": metadata}
+        )[:-1]
+        before = self._head if rt.custom else b"{"
+        separator = b"," + before
+        start += b',"items":[' + (before if items else b"")
+        size = len(start) + sum(stored.size for stored in items) + len(separator) * max(len(items) - 1, 0) + 2
+        return Reply(parts=_list_parts(start, separator, items), size=size)
+
+    # Watches
+
+    def event_object(self) -> Callable[[Stored], bytes]:
+        """The function that renders the object of a watch event."""
+        if self._wanted.plain and self._same:
+            prefix = self._head
+            return lambda stored: prefix + stored.data
+        first = True
+
+        def render(stored: Stored) -> bytes:
+            nonlocal first
+            shown = self._shown(self.decoded(stored))
+            if self._wanted.form == "Table":
+                # Only the first event of a stream describes the columns.
+                shown = shown if first else {**shown, "columnDefinitions": None}
+                first = False
+            return orjson.dumps(shown)
+
+        return render
+
+    def at_version(self, stored: Stored, revision: int) -> Stored:
+        """The object as it was, under another resourceVersion."""
+        obj = decode(stored.data, self._storage)
+        return Stored(stored.resource, stored.name, revision, stored.created, encode(obj, revision))
+
+    def bookmark(self, revision: int, initial_events_end: bool) -> JsonObject:
+        metadata: JsonObject = {"resourceVersion": str(revision)}
+        if initial_events_end:
+            metadata["annotations"] = {"k8s.io/initial-events-end": "true"}
+        obj = {"kind": self._rt.kind, "apiVersion": self._rt.api_version, "metadata": metadata}
+        if self._wanted.form == "Table":
+            table = self._table([obj], str(revision))
+            return {**table, "rows": [], "columnDefinitions": None}
+        return self._shown(obj)
+
+
+def _list_parts(start: bytes, separator: bytes, items: Iterable[Stored]) -> Iterator[bytes]:
+    yield start
+    remaining = iter(items)
+    first = True
+    while batch := list(islice(remaining, _ITEMS_PER_PART)):
+        joined = separator.join([stored.data for stored in batch])
+        yield joined if first else separator + joined
+        first = False
+    yield b"]}"
+
+
+def _go_type(rt: ResourceType) -> str:
+    """`core.ConfigMap`: Go's name of the internal type, which some messages show."""
+    return f"{rt.group.partition('.')[0] or 'core'}.{rt.kind}"
+

@@ -1,0 +1,171 @@
+"""The API server on a TCP port: uvicorn's protocols, our own life cycle.
+
+Uvicorn parses HTTP and WebSockets; listening, TLS, the identity in a client certificate and the end are done here,
+because uvicorn's own server takes over the signals of the process, and never ends while a watch is open. Loopback is
+the default, and TLS is not optional: without certificate files this refuses to listen anywhere else.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import ssl
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+from uvicorn.config import Config
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
+from uvicorn.server import ServerState
+
+from kubesim.apiserver.app import ApiServer
+from kubesim.apiserver.asgi import AsgiApp
+from kubesim.apiserver.requests import User
+
+log = logging.getLogger(__name__)
+
+LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
+KEEP_ALIVE = 120.0
+MAX_MESSAGE = 16 * 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TlsFiles:
+    """PEM files: the server's certificate and key, and the authority that signs client certificates."""
+
+    certificate: Path
+    key: Path
+    client_ca: Path
+
+
+class _Connection:
+    """What ASGI does not say about a connection."""
+
+    __slots__ = ("_callbacks", "certificate_user")
+
+    def __init__(self, certificate_user: User | None) -> None:
+        self.certificate_user = certificate_user
+        self._callbacks: dict[int, Callable[[], None]] = {}
+
+    def on_lost(self, callback: Callable[[], None]) -> Callable[[], None]:
+        key = id(callback)
+        self._callbacks[key] = callback
+        return lambda: cast(None, self._callbacks.pop(key, None))
+
+    def lost(self) -> None:
+        callbacks, self._callbacks = self._callbacks, {}
+        for callback in callbacks.values():
+            callback()
+
+
+class _Http(HttpToolsProtocol):
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self.app_state = {"connection": _Connection(_certificate_user(transport))}
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        super().connection_lost(exc)
+        self.app_state["connection"].lost()
+
+
+class _WebSocket(WebSocketsSansIOProtocol):
+    def connection_lost(self, exc: Exception | None) -> None:
+        super().connection_lost(exc)
+        self.app_state["connection"].lost()
+
+
+def _certificate_user(transport: asyncio.Transport) -> User | None:
+    """The identity in the client's certificate, which TLS has verified: CN is the user, each O a group."""
+    tls = transport.get_extra_info("ssl_object")
+    certificate = tls.getpeercert() if tls is not None else None
+    if not certificate:
+        return None
+    names = [pair for rdn in certificate.get("subject", ()) for pair in rdn]
+    name = next((value for key, value in names if key == "commonName"), "")
+    groups = tuple(value for key, value in names if key == "organizationName")
+    return User(name=name, groups=(*groups, "system:authenticated")) if name else None
+
+
+class Serving:
+    """A server that listens. `stop` ends it, also while streams are open."""
+
+    def __init__(self, api: ApiServer, server: asyncio.Server, state: ServerState) -> None:
+        self._api = api
+        self._server = server
+        self._state = state
+        self.host, self.port = server.sockets[0].getsockname()[:2]
+
+    async def stop(self, grace: float = 1.0) -> None:
+        """Refuse new connections, end the streams cleanly, let short requests finish for `grace` seconds."""
+        self._server.close()
+        self._api.drain()
+        deadline = asyncio.get_running_loop().time() + grace
+        while self._state.tasks and (left := deadline - asyncio.get_running_loop().time()) > 0:
+            await asyncio.wait(set(self._state.tasks), timeout=left)
+        for connection in list(self._state.connections):
+            connection.shutdown()
+        for task in list(self._state.tasks):
+            task.cancel()
+        if self._state.tasks:
+            await asyncio.wait(set(self._state.tasks), timeout=grace)
+        await self._closed(grace)
+
+    async def _closed(self, grace: float) -> None:
+        """Wait until the connections are gone: a peer that does not answer TLS's goodbye is cut off."""
+        deadline = asyncio.get_running_loop().time() + min(grace, 0.5)
+        while self._state.connections and asyncio.get_running_loop().time() < deadline:
+            await asyncio.sleep(0.01)
+        for connection in list(self._state.connections):
+            if connection.transport is not None:
+                connection.transport.abort()
+        await asyncio.sleep(0)
+
+
+async def serve(
+    api: ApiServer,
+    host: str = "127.0.0.1",
+    port: int = 0,
+    tls: TlsFiles | None = None,
+    *,
+    backlog: int = 1024,
+) -> Serving:
+    """Listen. Port 0 takes a free one. Without `tls` only for tests, and only on loopback."""
+    if tls is None and host not in LOOPBACK:
+        raise ValueError(f"{host} is not a loopback address: TLS files are needed")
+    config = Config(
+        cast(Any, AsgiApp(api)),
+        http=_Http,
+        ws=_WebSocket,
+        lifespan="off",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        date_header=False,
+        proxy_headers=False,
+        ws_max_size=MAX_MESSAGE,
+        ws_per_message_deflate=False,
+        timeout_keep_alive=int(KEEP_ALIVE),
+    )
+    config.load()
+    logging.getLogger("uvicorn.error").setLevel(logging.WARNING)
+    state = ServerState()
+    server = await asyncio.get_running_loop().create_server(
+        lambda: _Http(config, state, {}),
+        host,
+        port,
+        ssl=_context(tls) if tls is not None else None,
+        backlog=backlog,
+    )
+    return Serving(api, server, state)
+
+
+def _context(tls: TlsFiles) -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.load_cert_chain(tls.certificate, tls.key)
+    context.load_verify_locations(tls.client_ca)
+    context.verify_mode = ssl.CERT_OPTIONAL
+    context.set_alpn_protocols(["http/1.1"])
+    return context

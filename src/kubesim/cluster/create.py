@@ -1,0 +1,271 @@
+"""`create cluster` and `start cluster`: make it so that the cluster is there and serves.
+
+Creation is idempotent: an interrupted one is carried on with by repeating the command, an existing cluster that fits
+is started if need be, one that differs is refused and left alone. The order is fixed: the record first, then the
+daemon (whose imports take the time that the keys take), the keys, the word to go, the kubeconfig context, and last
+the record says that the cluster is whole.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import random
+import shutil
+import socket
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from kubesim import __version__
+from kubesim.cluster import contexts, pki
+from kubesim.cluster.control import START_TIMEOUT, StartingDaemon
+from kubesim.cluster.errors import (
+    ClusterConflict,
+    ClusterNotFound,
+    DaemonNotStarted,
+    InvalidOption,
+    NotReady,
+    RuntimeUnavailable,
+)
+from kubesim.cluster.files import command_lock
+from kubesim.cluster.home import ClusterPaths, Home
+from kubesim.cluster.inspect import Facts, State, look
+from kubesim.cluster.pki import PkiFiles
+from kubesim.cluster.probe import NoAnswer, check_ready
+from kubesim.cluster.record import (
+    ClusterRecord,
+    Phase,
+    RecordUnreadable,
+    StoreKind,
+    read_record,
+    write_record,
+)
+
+# Below the range from which the kernel takes the ports of outgoing connections, so that a stopped cluster's port
+# is still free when it is started again.
+_PORTS = range(20_000, 32_000)
+_PORT_TRIES = 5
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wanted:
+    """What the user asked for."""
+
+    name: str
+    store: StoreKind = StoreKind.DURABLE
+    process_node: bool = False
+    port: int = 0  # 0: a free one is chosen, and kept for the cluster's life
+    kubeconfig: str = ""  # "": no context is written
+    make_current: bool = True
+    wait: float | None = None  # seconds until ready; None: until it serves
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Created:
+    """What came of it."""
+
+    record: ClusterRecord
+    existed: bool
+
+
+def create(home: Home, wanted: Wanted, say: Say) -> Created:
+    """Create the cluster, or find it already there."""
+    paths = home.cluster(wanted.name)
+    if wanted.port and not 0 < wanted.port < 65536:
+        raise InvalidOption(f"{wanted.port} is not a port number.", remedy="Give --port a number from 1 to 65535.")
+    with command_lock(paths.command_lock, wanted.name):
+        facts = look(paths)
+        _refuse_unavailable(wanted.name, facts)
+        if facts.state is State.DELETING:
+            raise ClusterConflict(
+                f"Cluster {wanted.name!r} is half deleted.",
+                remedy=f"Finish that first: kubesim delete cluster --name {wanted.name}",
+            )
+        record = facts.record
+        existed = facts.state not in (State.ABSENT, State.CREATING)
+        if record is not None:
+            _refuse_difference(record, wanted)
+        if existed and record is not None:
+            say(f"Cluster {wanted.name!r} exists already.")
+            return Created(record=_start(paths, facts, record, wanted.wait, say), existed=True)
+        return Created(record=_create(home, paths, wanted, facts, say), existed=False)
+
+
+def start(home: Home, name: str, wait: float | None, say: Say) -> ClusterRecord:
+    """Start a cluster that was stopped or has died; one that runs is left as it is."""
+    paths = home.cluster(name)
+    with command_lock(paths.command_lock, name):
+        facts = look(paths, deep=True)
+        if facts.state is State.ABSENT or (facts.record is None and not facts.damage):
+            raise ClusterNotFound(
+                f"There is no cluster {name!r}.", remedy=f"Create it: kubesim create cluster --name {name}"
+            )
+        _refuse_unavailable(name, facts)
+        if facts.state in (State.CREATING, State.DELETING) or facts.record is None:
+            verb = "delete" if facts.state is State.DELETING else "create"
+            raise ClusterConflict(
+                f"The {verb} command of cluster {name!r} was interrupted.",
+                remedy=f"Repeat it: kubesim {verb} cluster --name {name}",
+            )
+        return _start(paths, facts, facts.record, wait, say)
+
+
+def _create(home: Home, paths: ClusterPaths, wanted: Wanted, facts: Facts, say: Say) -> ClusterRecord:
+    for attempt in _attempts(1 if wanted.port else _PORT_TRIES):
+        record = facts.record or ClusterRecord(
+            name=wanted.name,
+            phase=Phase.CREATING,
+            store=wanted.store,
+            process_node=wanted.process_node,
+            port=wanted.port or _free_port(home),
+            kubeconfig=wanted.kubeconfig,
+            version=__version__,
+            created_at=dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
+        )
+        paths.root.mkdir(mode=0o700, parents=True, exist_ok=True)
+        write_record(paths.record, record)
+        try:
+            if facts.daemon is None:
+                _first_start(paths, record, wanted, say)
+            else:  # an interrupted creation had come as far as a living daemon
+                contexts.add(paths, record, make_current=wanted.make_current)
+                _await_ready(paths, record, wanted.wait)
+        except NotReady:
+            write_record(paths.record, replace(record, phase=Phase.RUNNING))
+            raise
+        except DaemonNotStarted as error:
+            contexts.remove(paths, record)
+            if "address already in use" in error.message.lower() and not attempt.last:
+                shutil.rmtree(paths.root)
+                facts = replace(facts, record=None)
+                continue
+            kept = home.root / f"{paths.name}.failed.log"
+            if paths.log.exists():
+                paths.log.replace(kept)
+            shutil.rmtree(paths.root, ignore_errors=True)
+            error.remedy = (error.remedy or "").replace(str(paths.log), str(kept)) or f"See {kept}"
+            raise
+        record = replace(record, phase=Phase.RUNNING)
+        write_record(paths.record, record)
+        return record
+    raise AssertionError("the last attempt returns or raises")
+
+
+@dataclass(frozen=True, slots=True)
+class _Attempt:
+    last: bool
+
+
+def _attempts(count: int) -> Iterator[_Attempt]:
+    for number in range(1, count + 1):
+        yield _Attempt(last=number == count)
+
+
+def _first_start(paths: ClusterPaths, record: ClusterRecord, wanted: Wanted, say: Say) -> None:
+    daemon = StartingDaemon(paths, held=True)
+    try:
+        if PkiFiles(paths.pki).missing():
+            pki.make(PkiFiles(paths.pki), record.name)
+        daemon.go()
+        contexts.add(paths, record, make_current=wanted.make_current)
+        daemon.wait_for("serving", START_TIMEOUT)
+        if wanted.wait is not None:
+            say("Waiting until the cluster is ready.")
+            daemon.wait_for("ready", wanted.wait)
+    except NotReady:
+        raise
+    except BaseException:
+        daemon.abandon()
+        raise
+    finally:
+        daemon.close()
+
+
+def _start(paths: ClusterPaths, facts: Facts, record: ClusterRecord, wait: float | None, say: Say) -> ClusterRecord:
+    record = replace(record, phase=Phase.RUNNING)
+    write_record(paths.record, record)
+    if facts.daemon:
+        _await_ready(paths, record, wait)
+        return record
+    say(f"Starting cluster {record.name!r}.")
+    daemon = StartingDaemon(paths, held=False)
+    try:
+        daemon.wait_for("serving", START_TIMEOUT)
+        if wait is not None:
+            daemon.wait_for("ready", wait)
+    finally:
+        daemon.close()
+    return record
+
+
+def _await_ready(paths: ClusterPaths, record: ClusterRecord, wait: float | None) -> None:
+    """Wait for a cluster whose daemon somebody else started: there is no pipe, so its API is asked."""
+    import time  # only this rare way polls
+
+    deadline = time.monotonic() + (wait or 0)
+    while wait is not None:
+        try:
+            check_ready(record, PkiFiles(paths.pki))
+            return
+        except NoAnswer as error:
+            if time.monotonic() >= deadline:
+                raise NotReady(
+                    f"Cluster {paths.name!r} was not ready within {wait:g} s: {error}.",
+                    remedy=f"Look at it with: kubesim logs --name {paths.name}",
+                ) from None
+        time.sleep(0.1)
+
+
+def _refuse_unavailable(name: str, facts: Facts) -> None:
+    if facts.problems:
+        raise RuntimeUnavailable(
+            f"Cluster {name!r} is not available: " + "; ".join(facts.problems) + ". Nothing was changed.",
+            remedy=f"If its data may be lost, remove all of it with: kubesim delete cluster --name {name} --force",
+        )
+
+
+def _refuse_difference(record: ClusterRecord, wanted: Wanted) -> None:
+    differences = []
+    if record.store is not wanted.store:
+        differences.append(f"its store is {record.store}, not {wanted.store}")
+    if record.process_node != wanted.process_node:
+        differences.append("it has a process node" if record.process_node else "it has no process node")
+    if wanted.port and wanted.port != record.port:
+        differences.append(f"its port is {record.port}, not {wanted.port}")
+    if differences:
+        raise ClusterConflict(
+            f"Cluster {record.name!r} exists and differs from what was asked for: {', '.join(differences)}.",
+            remedy=f"Choose another --name, or remove it first: kubesim delete cluster --name {record.name}",
+        )
+
+
+def _free_port(home: Home) -> int:
+    """A port that nobody listens on and no other cluster of this home has been given."""
+    given = set()
+    for name in home.names():
+        try:
+            record = read_record(home.cluster(name).record)
+        except RecordUnreadable:
+            continue
+        if record:
+            given.add(record.port)
+    source = random.SystemRandom()
+    while True:
+        port = source.choice(_PORTS)
+        if port in given:
+            continue
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+        return port
+
+
+def default_kubeconfig(paths: list[Path]) -> str:
+    """Where a context is written: the first of the user's kubeconfig files that exists, else the last named."""
+    existing = [path for path in paths if path.exists()]
+    return str((existing or paths[-1:])[0])

@@ -1,0 +1,132 @@
+"""What is really so: the facts about one cluster, and the state that follows from them.
+
+`look` collects facts without changing anything; `Facts.state` is a pure function of them. When is a runtime
+*unavailable*? When its data cannot be read or understood, or when its daemon lives and does not answer. A cluster
+that was stopped, or whose daemon died and left readable data behind, is available: nothing in it can be lost by
+looking closer.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+
+from kubesim.cluster import damage as damages
+from kubesim.cluster.daemonfile import read_daemon_file
+from kubesim.cluster.files import try_lock
+from kubesim.cluster.home import ClusterPaths
+from kubesim.cluster.pki import PkiFiles
+from kubesim.cluster.probe import NoAnswer, get
+from kubesim.cluster.process import ProcessId, identify
+from kubesim.cluster.record import ClusterRecord, Phase, RecordUnreadable, read_record
+
+
+class State(StrEnum):
+    """What `kubesim get clusters` shows."""
+
+    ABSENT = "Absent"
+    CREATING = "Creating"  # create was interrupted; repeating it goes on
+    RUNNING = "Running"
+    STOPPED = "Stopped"
+    DEAD = "Dead"  # should run and does not; `start cluster` brings it back
+    DELETING = "Deleting"  # delete was interrupted; repeating it goes on
+    UNAVAILABLE = "Unavailable"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Facts:
+    """What was seen of one cluster."""
+
+    exists: bool
+    record: ClusterRecord | None = None
+    damage: tuple[str, ...] = field(default=())  # what of its data cannot be read or understood
+    daemon: ProcessId | None = None  # the process that serves it, if it lives
+    silence: str | None = None  # why the living daemon does not count as answering
+
+    @property
+    def problems(self) -> tuple[str, ...]:
+        """Why the runtime is not available; empty when it is."""
+        return (*self.damage, *([self.silence] if self.silence else []))
+
+    @property
+    def state(self) -> State:
+        """What follows from the facts."""
+        if not self.exists:
+            return State.ABSENT
+        if self.problems:
+            return State.UNAVAILABLE
+        if self.record is None or self.record.phase is Phase.CREATING:
+            return State.CREATING
+        if self.record.phase is Phase.DELETING:
+            return State.DELETING
+        if self.daemon:
+            return State.RUNNING
+        return State.STOPPED if self.record.phase is Phase.STOPPED else State.DEAD
+
+
+def look(paths: ClusterPaths, *, probe: bool = True, deep: bool = False) -> Facts:
+    """Collect the facts.
+
+    `probe` asks a living daemon for an answer (2 s at most per step); `deep` reads the whole store of a dead one.
+    """
+    if not paths.root.is_dir():
+        return Facts(exists=False)
+    damage: list[str] = []
+    record: ClusterRecord | None = None
+    try:
+        record = read_record(paths.record)
+        if record is None and _holds_anything(paths.root):
+            damage.append(f"{paths.record} is missing")
+    except RecordUnreadable as error:
+        damage.append(str(error))
+    daemon: ProcessId | None = None
+    try:
+        daemon = find_daemon(paths)
+    except ValueError as error:
+        damage.append(str(error))
+        daemon = _search(paths.root)
+    if record is not None:
+        check = damages.deep if deep and daemon is None else damages.shallow
+        damage += check(paths, record)
+    silence = None
+    if probe and daemon and record and not PkiFiles(paths.pki).missing():
+        try:
+            get(record, PkiFiles(paths.pki), "/livez")
+        except NoAnswer as error:
+            silence = f"its daemon (process {daemon.pid}) does not answer: {error}"
+    return Facts(exists=True, record=record, damage=tuple(damage), daemon=daemon, silence=silence)
+
+
+def find_daemon(paths: ClusterPaths) -> ProcessId | None:
+    """The living daemon of the cluster; ValueError when its file is damaged."""
+    written = read_daemon_file(paths.daemon)
+    if written and written.process.is_alive():
+        return written.process
+    if not paths.daemon_lock.exists():
+        return None
+    handle = try_lock(paths.daemon_lock)
+    if handle is not None:
+        os.close(handle)
+        return None
+    return _search(paths.root)
+
+
+def _search(root: Path) -> ProcessId | None:
+    """The process whose command line says that it is the daemon of this directory."""
+    wanted = [b"kubesim.cluster.daemon", os.fsencode(root)]
+    for entry in Path("/proc").iterdir():
+        if not entry.name.isdigit():
+            continue
+        try:
+            words = (entry / "cmdline").read_bytes().split(b"\0")
+        except OSError:
+            continue  # it ended meanwhile, or belongs to somebody else
+        if any(words[at : at + 2] == wanted for at in range(len(words))):
+            return identify(int(entry.name))
+    return None
+
+
+def _holds_anything(root: Path) -> bool:
+    return any(not entry.name.startswith(".") for entry in root.iterdir())

@@ -1,0 +1,45 @@
+"""All controllers, side by side, as long as the manager runs."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Protocol
+
+from kubesim.controllers.accounts import AccountsController
+from kubesim.controllers.eventttl import EventExpiry
+from kubesim.controllers.garbage import GarbageCollector
+from kubesim.controllers.informer import Informers
+from kubesim.controllers.namespaces import NamespaceController
+from kubesim.controllers.nodelife import NodeLifecycle
+from kubesim.controllers.podgc import PodCollector
+from kubewire.client import Client
+
+
+class Controller(Protocol):
+    """Something that makes the world as it should be, again and again."""
+
+    @property
+    def name(self) -> str:
+        """What it is called in logs."""
+
+    async def run(self) -> None:
+        """Work until cancelled."""
+
+
+def all_controllers(client: Client, informers: Informers, *, ca_pem: str) -> list[Controller]:
+    """One of each; those that pods wait for come first."""
+    return [
+        AccountsController(client, informers, ca_pem),
+        NamespaceController(client, informers),
+        NodeLifecycle(client, informers),
+        PodCollector(client, informers),
+        GarbageCollector(client, informers),
+        EventExpiry(client),
+    ]
+
+
+async def run_all(controllers: list[Controller]) -> None:
+    """Run them until cancelled."""
+    async with asyncio.TaskGroup() as group:
+        for controller in controllers:
+            group.create_task(controller.run(), name=f"controller: {controller.name}")

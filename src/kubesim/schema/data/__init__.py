@@ -1,0 +1,16 @@
+"""The compressed data files, made by scripts/build_schema.py, and the one way to read them."""
+
+from __future__ import annotations
+
+import zlib
+from functools import cache
+from importlib.resources import files
+from typing import Any
+
+import orjson
+
+
+@cache
+def load(name: str) -> Any:
+    """The content of `types`, `discovery` or `openapi`: read once, shared, not to be changed."""
+    return orjson.loads(zlib.decompress(files(__name__).joinpath(f"{name}.z").read_bytes()))

@@ -1,0 +1,618 @@
+"""From what a client sent to the canonical object: types checked, unknown fields dropped or refused, zeros removed.
+
+The canonical form is the one that the real server's wire format has after a round trip through its Go types: fields
+that must be there are there (as null, {} or 0), empty ones that nobody can tell from absent are gone, quantities and
+times are in their one spelling. Two objects are equal when their canonical forms are, and everything behind this
+module (patches, managed fields, the store) works on canonical objects only and treats them as immutable.
+
+Each type is compiled once into a closure. Defaults and rules about values are not here: see `defaults`, `validate`.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from functools import cache
+from typing import Any
+
+import orjson
+import yaml
+
+from kubesim import errors
+from kubesim.errors import JsonObject
+from kubesim.schema import gojson
+from kubesim.schema.quantity import InvalidQuantity, canonical
+from kubesim.schema.registry import ResourceType
+from kubesim.schema.types import (
+    NULL,
+    OPTIONAL,
+    PLAIN,
+    ZERO,
+    Field,
+    ListType,
+    MapType,
+    ObjectType,
+    Scalar,
+    Type,
+    go_name,
+    kind_type,
+    type_of,
+)
+
+SCHEME = "k8s.io/kubernetes/pkg/api/legacyscheme/scheme.go:30"
+
+
+class DecodeError(ValueError):
+    """The document does not fit the type; the message is what the real decoder says."""
+
+
+@dataclass(slots=True)
+class Findings:
+    """What a decoding met on its way: unknown fields, in the order of the document."""
+
+    unknown: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class Decoded:
+    """A canonical object and the warnings that go into the answer's headers."""
+
+    obj: JsonObject
+    warnings: list[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Body:
+    """A parsed request body; `duplicates` are the paths of keys that occurred twice."""
+
+    value: JsonObject
+    duplicates: tuple[str, ...] = ()
+
+
+Decoder = Callable[[Any, str, Findings], Any]
+
+_INDEX = re.compile(r"\[\d+\]")
+_SECONDS = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", re.ASCII)
+_LIMITS = {"int32": 2**31, "int64": 2**63}
+
+
+def _mismatch(value: object, struct: str, path: str, go: str) -> DecodeError:
+    name = gojson.value_name(value)
+    if name == "number" and (isinstance(value, float) or go in _LIMITS):
+        name = f"number {value}"
+    where = f"Go struct field {struct}.{_INDEX.sub('', path)}" if path else "Go value"
+    return DecodeError(f"json: cannot unmarshal {name} into {where} of type {go}")
+
+
+def _time(value: Any, path: str, findings: Findings) -> str | None:
+    if value is None:
+        return None
+    if type(value) is not str:
+        name = gojson.value_name(value)
+        raise DecodeError(f"json: cannot unmarshal {name} into Go value of type string")
+    try:
+        if _SECONDS.fullmatch(value):
+            datetime.fromisoformat(value)
+            return value
+        if not gojson.time_error(value):
+            moment = datetime.fromisoformat(value.replace(",", ".")).astimezone(UTC)
+            return moment.strftime("%Y-%m-%dT%H:%M:%SZ")
+    except ValueError:
+        pass
+    raise DecodeError(gojson.time_error(value) or f'parsing time "{value}": day out of range')
+
+
+def _micro_time(value: Any, path: str, findings: Findings) -> str | None:
+    if value is None:
+        return None
+    if type(value) is not str:
+        name = gojson.value_name(value)
+        raise DecodeError(f"json: cannot unmarshal {name} into Go value of type string")
+    why = gojson.time_error(value, micro=True)
+    if why:
+        raise DecodeError(why)
+    if value.endswith("Z"):
+        return value
+    return datetime.fromisoformat(value).astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+
+
+def _quantity(value: Any, path: str, findings: Findings) -> str:
+    if value is None:
+        return "0"
+    if type(value) is str:
+        text = value.strip()
+    elif isinstance(value, bool) or not isinstance(value, int | float):
+        text = json.dumps(value)
+    else:
+        text = repr(value)
+    try:
+        return canonical(text)
+    except InvalidQuantity as wrong:
+        raise DecodeError(str(wrong)) from None
+
+
+def _int_or_string(value: Any, path: str, findings: Findings) -> int | str:
+    if type(value) is str:
+        return value
+    if value is None:
+        return 0
+    if type(value) is not int or not -(2**31) <= value < 2**31:
+        name = gojson.value_name(value)
+        shown = f"number {value}" if name == "number" else name
+        raise DecodeError(f"json: cannot unmarshal {shown} into Go value of type int32")
+    return value
+
+
+def _bytes(value: Any, path: str, findings: Findings) -> str:
+    if value is None:
+        return ""
+    if type(value) is not str:
+        raise DecodeError(f"json: cannot unmarshal {gojson.value_name(value)} into Go value of type []uint8")
+    text = value.replace("\r", "").replace("\n", "")
+    try:
+        base64.b64decode(text, validate=True)
+    except (binascii.Error, ValueError):
+        raise DecodeError(f"illegal base64 data at input byte {_bad_base64(text)}") from None
+    return text
+
+
+def _bad_base64(text: str) -> int:
+    for at, character in enumerate(text):
+        if character == "=":
+            return at if (at % 4) < 2 else len(text)
+        if not (character.isascii() and (character.isalnum() or character in "+/")):
+            return at
+    return len(text) - len(text) % 4
+
+
+def _any(value: Any, path: str, findings: Findings) -> Any:
+    return value
+
+
+_SPECIAL: dict[str, Decoder] = {
+    "time": _time,
+    "micro-time": _micro_time,
+    "quantity": _quantity,
+    "int-or-string": _int_or_string,
+    "bytes": _bytes,
+    "any": _any,
+}
+_ZEROS: dict[str, Any] = {
+    "string": "",
+    "boolean": False,
+    "int32": 0,
+    "int64": 0,
+    "number": 0,
+    "bytes": "",
+    "quantity": "0",
+    "int-or-string": 0,
+    "time": None,
+    "micro-time": None,
+    "any": None,
+}
+
+
+def zero(type_: Type) -> Any:
+    """The value of a field that nobody set."""
+    if isinstance(type_, Scalar):
+        return _ZEROS[type_.kind]
+    if isinstance(type_, ObjectType):
+        return _zero_object(type_)
+    return None
+
+
+@cache
+def _zero_object(type_: ObjectType) -> JsonObject:
+    return dict(_always(type_))
+
+
+def _always(type_: ObjectType) -> list[tuple[str, Any]]:
+    """The fields that an object has even if nobody gave them, with their values."""
+    found: list[tuple[str, Any]] = []
+    for one in type_.fields.values():
+        if one.empty == ZERO:
+            found.append((one.name, zero(one.type)))
+        elif one.empty == NULL:
+            found.append((one.name, None))
+    return found
+
+
+def _scalar(type_: Scalar, struct: str, go: str) -> Decoder:
+    special = _SPECIAL.get(type_.kind)
+    if special is not None:
+        return special
+    go = go or type_.go
+    if type_.kind == "string":
+
+        def decode_string(value: Any, path: str, findings: Findings) -> Any:
+            if type(value) is str:
+                return value
+            if value is None:
+                return ""
+            raise _mismatch(value, struct, path, go)
+
+        return decode_string
+    if type_.kind == "boolean":
+
+        def decode_boolean(value: Any, path: str, findings: Findings) -> Any:
+            if type(value) is bool:
+                return value
+            if value is None:
+                return False
+            raise _mismatch(value, struct, path, go)
+
+        return decode_boolean
+    if type_.kind == "number":
+
+        def decode_number(value: Any, path: str, findings: Findings) -> Any:
+            if type(value) is float or type(value) is int:
+                return value
+            if value is None:
+                return 0
+            raise _mismatch(value, struct, path, go)
+
+        return decode_number
+    limit = _LIMITS[type_.kind]
+
+    def decode_integer(value: Any, path: str, findings: Findings) -> Any:
+        if type(value) is int and -limit <= value < limit:
+            return value
+        if value is None:
+            return 0
+        raise _mismatch(value, struct, path, go)
+
+    return decode_integer
+
+
+def _list(type_: ListType, struct: str, go: str) -> Decoder:
+    element = type_.element
+    decode = _decoder(element, struct, go)
+    named = "[]" + (go or go_name(element))
+    plain = isinstance(element, Scalar)
+
+    def decode_list(value: Any, path: str, findings: Findings) -> Any:
+        if type(value) is not list:
+            if value is None:
+                return None
+            raise _mismatch(value, struct, path, named)
+        if plain:
+            return [decode(one, path, findings) for one in value]
+        return [decode(one, f"{path}[{at}]", findings) for at, one in enumerate(value)]
+
+    return decode_list
+
+
+def _map(type_: MapType, struct: str, go: str) -> Decoder:
+    value_type = type_.value
+    decode = _decoder(value_type, struct, go)
+    named = "map[string]" + (go or go_name(value_type))
+    text = isinstance(value_type, Scalar) and value_type.kind == "string"
+    plain = isinstance(value_type, Scalar)
+
+    def decode_map(value: Any, path: str, findings: Findings) -> Any:
+        if type(value) is not dict:
+            if value is None:
+                return None
+            raise _mismatch(value, struct, path, named)
+        if text and all(type(one) is str for one in value.values()):
+            return value
+        if plain:
+            return {key: decode(one, path, findings) for key, one in value.items()}
+        return {key: decode(one, f"{path}.{key}", findings) for key, one in value.items()}
+
+    return decode_map
+
+
+def _keeps_zero(one: Field) -> bool:
+    """Whether a zero value that was given is written."""
+    if isinstance(one.type, ListType | MapType):
+        return False
+    if isinstance(one.type, Scalar) and one.type.kind in ("time", "micro-time"):
+        return False
+    return one.empty != PLAIN
+
+
+class _Object:
+    """The decoder of one object type; its plan is made at the first use, because types may be recursive."""
+
+    def __init__(self, type_: ObjectType) -> None:
+        self.type = type_
+        self.plan: dict[str, tuple[str, Decoder, bool]] | None = None
+        self.always: list[tuple[str, Any]] = []
+
+    def prepare(self) -> dict[str, tuple[str, Decoder, bool]]:
+        struct = self.type.short
+        plan = {}
+        for one in self.type.fields.values():
+            kind = one.type.kind if isinstance(one.type, Scalar) and not one.go else ""
+            plan[one.name] = (kind, _decoder(one.type, struct, one.go), _keeps_zero(one))
+        self.always = _always(self.type)
+        self.plan = plan
+        return plan
+
+    def __call__(self, value: Any, path: str, findings: Findings) -> Any:
+        plan = self.plan or self.prepare()
+        if type(value) is not dict:
+            if value is None:
+                return _zero_object(self.type)
+            raise self.wrong(value, path)
+        made: JsonObject = {}
+        for key, item in value.items():
+            if item is None:
+                if key not in plan:
+                    self.unknown(key, item, made, path, findings)
+                continue
+            known = plan.get(key)
+            if known is None:
+                self.unknown(key, item, made, path, findings)
+                continue
+            kind, decode, keep = known
+            if kind != "string" or type(item) is not str:
+                item = decode(item, f"{path}.{key}" if path else key, findings)
+            if item or keep:
+                made[key] = item
+        for key, filler in self.always:
+            if key not in made:
+                made[key] = filler
+        return made
+
+    def unknown(self, key: str, item: Any, made: JsonObject, path: str, findings: Findings) -> None:
+        if self.type.preserve:
+            made[key] = item
+        else:
+            findings.unknown.append(f"{path}.{key}" if path else key)
+
+    def wrong(self, value: object, path: str) -> DecodeError:
+        parent = _INDEX.sub("", path)
+        where = f"Go struct field .{parent}" if path else "Go value"
+        return DecodeError(
+            f"json: cannot unmarshal {gojson.value_name(value)} into {where} of type {self.type.go}"
+        )
+
+
+@cache
+def _object(type_: ObjectType) -> _Object:
+    return _Object(type_)
+
+
+def _decoder(type_: Type, struct: str, go: str = "") -> Decoder:
+    if isinstance(type_, ObjectType):
+        return _object(type_)
+    if isinstance(type_, ListType):
+        return _list(type_, struct, go)
+    if isinstance(type_, MapType):
+        return _map(type_, struct, go)
+    return _scalar(type_, struct, go)
+
+
+def convert(type_: ObjectType, value: Any) -> tuple[JsonObject, list[str]]:
+    """The canonical form and the unknown fields; raises DecodeError."""
+    findings = Findings()
+    made: JsonObject = _object(type_)(value, "", findings)
+    return made, findings.unknown
+
+
+def canonical_object(rt: ResourceType, value: JsonObject) -> JsonObject:
+    """The canonical form of an object that the server itself made; unknown fields are dropped."""
+    return _head(rt, convert(type_of(rt), value)[0])
+
+
+def _head(rt: ResourceType, obj: JsonObject) -> JsonObject:
+    """kind and apiVersion first, as people expect them."""
+    return {"kind": rt.kind, "apiVersion": rt.api_version} | obj
+
+
+def strict_texts(unknown: Sequence[str], duplicates: Sequence[str]) -> list[str]:
+    """The parts of a strict decoding error, which are also the warnings."""
+    return [f'duplicate field "{path}"' for path in duplicates] + [
+        f'unknown field "{path}"' for path in unknown
+    ]
+
+
+def decode(
+    rt: ResourceType, raw: JsonObject, validation: str = "Warn", duplicates: Sequence[str] = ()
+) -> Decoded:
+    """The body of a create or an update; raises StatusError(400) in the real server's words."""
+    kind = raw.get("kind") or rt.kind
+    api_version = raw.get("apiVersion") or rt.api_version
+    check_kind(rt, str(api_version), str(kind))
+    try:
+        obj, unknown = convert(type_of(rt), raw)
+    except DecodeError as wrong:
+        raise cannot_handle(rt, str(wrong)) from None
+    texts = strict_texts(unknown, duplicates) if validation != "Ignore" else []
+    if texts and validation == "Strict":
+        raise cannot_handle(rt, f"strict decoding error: {', '.join(texts)}")
+    return Decoded(_head(rt, obj), texts)
+
+
+def decode_patched(
+    rt: ResourceType,
+    raw: JsonObject,
+    shown: Callable[[], str],
+    validation: str = "Warn",
+    duplicates: Sequence[str] = (),
+) -> Decoded:
+    """The object that a patch made. What is wrong with it is 422 with the cause `patch` and the document in it."""
+    kind, api_version = raw.get("kind", rt.kind), raw.get("apiVersion", rt.api_version)
+    if kind != rt.kind or api_version != rt.api_version:
+        why = f'no kind "{kind}" is registered for version "{api_version}" in scheme "{SCHEME}"'
+        raise errors.invalid_patch(shown(), why)
+    try:
+        obj, unknown = convert(type_of(rt), raw)
+    except DecodeError as wrong:
+        raise errors.invalid_patch(shown(), str(wrong)) from None
+    texts = strict_texts(unknown, duplicates) if validation != "Ignore" else []
+    if texts and validation == "Strict":
+        raise errors.invalid_patch(shown(), f"strict decoding error: {', '.join(texts)}")
+    return Decoded(_head(rt, obj), texts)
+
+
+def cannot_handle(rt: ResourceType, why: str, *, kind: str = "", version: str = "") -> errors.StatusError:
+    return errors.bad_request(
+        f'{kind or rt.kind} in version "{version or rt.version}" cannot be handled as a {rt.kind}: {why}'
+    )
+
+
+def check_kind(rt: ResourceType, api_version: str, kind: str) -> None:
+    """Whether a body of this kind may be written to this resource."""
+    if kind == rt.kind and api_version == rt.api_version:
+        return
+    group, _, version = api_version.rpartition("/")
+    if rt.custom or kind_type(group, version, kind) is None:
+        why = f'no kind "{kind}" is registered for version "{api_version}" in scheme "{SCHEME}"'
+        raise cannot_handle(rt, why, kind=kind, version=version)
+    if kind == rt.kind and group == rt.group:
+        raise errors.bad_request(
+            f"the API version in the data ({api_version}) does not match the expected API version ({rt.api_version})"
+        )
+    internal = rt.group.partition(".")[0] or "core"
+    why = f"converting ({version}.{kind}) to ({internal}.{rt.kind}): unknown conversion"
+    raise cannot_handle(rt, why, kind=kind, version=version)
+
+
+# Bodies
+
+
+def parse_body(content_type: str, body: bytes, kind: str = "") -> Body:
+    """The document in a request body, JSON or YAML; `kind` is what the message names if it cannot be read."""
+    media = content_type.partition(";")[0].strip().lower()
+    if media in ("application/yaml", "application/apply-patch+yaml"):
+        return _parse_yaml(body, kind)
+    if media not in ("", "application/json"):
+        raise errors.unsupported_media()
+    return _parse_json(body, kind)
+
+
+def _unrecognized(body: bytes, kind: str, why: str) -> errors.StatusError:
+    limit = 30
+    if not body:
+        summary = "<empty>"
+    elif body[:1] == b"{":
+        summary = body[:limit].decode("utf-8", "replace") + (" ..." if len(body) > limit else "")
+    else:
+        summary = body[:limit].hex() + (" ..." if len(body) > limit else "")
+    return errors.bad_request(
+        f"the object provided is unrecognized (must be of type {kind}): couldn't get version/kind; {why} ({summary})"
+    )
+
+
+_HEADER_STRUCT = 'struct { APIVersion string "json:\\"apiVersion,omitempty\\""; Kind string "json:\\"kind,omitempty\\"" }'
+
+
+def _parse_json(body: bytes, kind: str) -> Body:
+    try:
+        value = orjson.loads(body)
+    except orjson.JSONDecodeError:
+        why = gojson.syntax_error(body) or "invalid UTF-8 in string"
+        raise _unrecognized(body, kind, f"json parse error: {why}") from None
+    return Body(_checked(value, body, kind), duplicate_keys(value, body))
+
+
+def _checked(value: Any, body: bytes, kind: str) -> JsonObject:
+    if value is None:
+        return {}
+    if not isinstance(value, dict):
+        name = gojson.value_name(value)
+        why = f"json parse error: json: cannot unmarshal {name} into Go value of type {_HEADER_STRUCT}"
+        raise _unrecognized(body, kind, why)
+    for key in ("apiVersion", "kind"):
+        if not isinstance(value.get(key), str | None):
+            name = gojson.value_name(value[key])
+            why = f"json parse error: json: cannot unmarshal {name} into Go struct field .{key} of type string"
+            raise _unrecognized(body, kind, why)
+    return value
+
+
+def duplicate_keys(value: object, body: bytes) -> tuple[str, ...]:
+    """The paths of keys that occur twice in a JSON text, of which `value` is the parsed form.
+
+    Nearly always there is none, and then the text has as many `":` as the value written again: cheap to see.
+    """
+    if b'" :' not in body and body.count(b'":') == orjson.dumps(value).count(b'":'):
+        return ()
+    found: list[str] = []
+    _duplicates(json.loads(body, object_pairs_hook=_Pairs), "", found)
+    return tuple(found)
+
+
+class _Pairs(list[tuple[str, Any]]):
+    """The members of a JSON object as they were written."""
+
+
+def _duplicates(value: Any, path: str, found: list[str]) -> None:
+    if isinstance(value, _Pairs):
+        seen: set[str] = set()
+        for key, item in value:
+            below = f"{path}.{key}" if path else key
+            if key in seen and below not in found:
+                found.append(below)
+            seen.add(key)
+            _duplicates(item, below, found)
+    elif isinstance(value, list):
+        for at, item in enumerate(value):
+            _duplicates(item, f"{path}[{at}]", found)
+
+
+class _Loader(yaml.CSafeLoader if hasattr(yaml, "CSafeLoader") else yaml.SafeLoader):  # type: ignore[misc]
+    """YAML as Kubernetes reads it: YAML 1.1 booleans, times stay text, duplicate keys are noted."""
+
+    duplicates: list[str]
+
+
+def _timestamp(loader: yaml.SafeLoader, node: yaml.ScalarNode) -> str:
+    return str(loader.construct_scalar(node))
+
+
+def _mapping(loader: _Loader, node: yaml.MappingNode) -> dict[str, Any]:
+    loader.flatten_mapping(node)
+    made: dict[str, Any] = {}
+    for key_node, value_node in node.value:
+        key = loader.construct_object(key_node, deep=True)
+        text = key if isinstance(key, str) else json.dumps(key)
+        if text in made:
+            line = key_node.start_mark.line + 1
+            loader.duplicates.append(f'yaml: unmarshal errors:\n  line {line}: key "{text}" already set in map')
+        made[text] = loader.construct_object(value_node, deep=True)
+    return made
+
+
+_Loader.add_constructor("tag:yaml.org,2002:timestamp", _timestamp)
+_Loader.add_constructor("tag:yaml.org,2002:map", _mapping)
+_Loader.add_implicit_resolver("tag:yaml.org,2002:bool", re.compile(r"(?:[yYnN])$"), list("yYnN"))
+
+
+def _boolean(loader: yaml.SafeLoader, node: yaml.ScalarNode) -> bool:
+    return str(loader.construct_scalar(node)).lower() in ("y", "yes", "true", "on")
+
+
+_Loader.add_constructor("tag:yaml.org,2002:bool", _boolean)
+
+
+def load_yaml(body: bytes) -> Any:
+    """A YAML document as JSON values; raises DecodeError."""
+    try:
+        loader = _Loader(body)
+        loader.duplicates = []
+        try:
+            value = loader.get_single_data()
+        finally:
+            loader.dispose()
+    except yaml.YAMLError as wrong:
+        mark = getattr(wrong, "problem_mark", None)
+        where = f"line {mark.line + 1}: " if mark is not None else ""
+        raise DecodeError(f"error converting YAML to JSON: yaml: {where}{getattr(wrong, 'problem', wrong)}") from None
+    return value
+
+
+def _parse_yaml(body: bytes, kind: str) -> Body:
+    try:
+        value = load_yaml(body)
+    except DecodeError as wrong:
+        raise _unrecognized(body, kind, str(wrong)) from None
+    return Body(_checked(value, body, kind))

@@ -1,0 +1,106 @@
+"""What all commands print alike: tables that fit the screen, ages, JSON, and progress on stderr.
+
+Results go to stdout, everything else to stderr, so that output can be piped. rich is imported only where a table or
+a spinner is really shown.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import click
+
+Say = Callable[[str], None]
+
+
+def print_json(data: Any) -> None:
+    """Data for programs."""
+    click.echo(json.dumps(data, indent=2, default=str))
+
+
+def print_table(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
+    """Rows under headings, cut to the width of the screen (80 columns where there is no screen)."""
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
+    width = (
+        shutil.get_terminal_size((80, 24)).columns
+        if sys.stdout.isatty()
+        else max(80, _natural(columns, rows))
+    )
+    table = Table(
+        box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0)
+    )
+    for index, name in enumerate(columns):
+        table.add_column(name, no_wrap=True, overflow="ellipsis", min_width=4 if index else 6)
+    for row in rows:
+        table.add_row(*("-" if cell in (None, "") else str(cell) for cell in row))
+    Console(width=width, highlight=False, markup=False, emoji=False).print(table)
+
+
+def _natural(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> int:
+    widths = [
+        max(len(str(cell)) for cell in (name, *(row[index] for row in rows))) + 2
+        for index, name in enumerate(columns)
+    ]
+    return sum(widths) + 2
+
+
+def age(at: float | None, now: float | None = None) -> str:
+    """How long ago a UNIX time was: `12s`, `3m`, `5h`, `2d`."""
+    if at is None:
+        return "-"
+    seconds = max(0, int((now or time.time()) - at))
+    for size, unit in ((86400, "d"), (3600, "h"), (60, "m")):
+        if seconds >= size:
+            return f"{seconds // size}{unit}"
+    return f"{seconds}s"
+
+
+def duration(start: float | None, end: float | None) -> str:
+    """How long something took, or has been going on."""
+    return "-" if start is None else age(start, end or time.time())
+
+
+def next_steps(*steps: tuple[str, str]) -> None:
+    """What to type next, as aligned lines on stderr."""
+    width = max(len(what) for what, _ in steps)
+    for what, command in steps:
+        click.secho(f"  {what:<{width}}  {command}", err=True, dim=True)
+
+
+@contextmanager
+def progress(enabled: bool = True) -> Iterator[Say]:
+    """Say what is waited for: one line that changes on a terminal, a line each elsewhere."""
+    if not enabled:
+        yield lambda _: None
+        return
+    if not sys.stderr.isatty():
+        last = ""
+
+        def line(message: str) -> None:
+            nonlocal last
+            if message != last:
+                last = message
+                click.echo(f"... {message}", err=True)
+
+        yield line
+        return
+    from rich.console import Console
+
+    console = Console(stderr=True, highlight=False)
+    with console.status("", spinner="dots") as status:
+
+        def update(message: str) -> None:
+            from rich.text import Text
+
+            status.update(Text(message))
+
+        yield update

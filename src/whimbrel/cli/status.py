@@ -1,0 +1,76 @@
+"""`whim status`: clusters from the database, at once; `--refresh` asks the infrastructure, within a bound."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from whimbrel.cli.output import age, next_steps, print_json, print_table, progress
+from whimbrel.client import sdk
+from whimbrel.model.errors import NotFound
+from whimbrel.model.exitcodes import ExitCode
+
+
+@click.command()
+@click.argument("clusters", nargs=-1)
+@click.option("-r", "--refresh", is_flag=True, help="Ask the infrastructure, and say what did not answer.")
+@click.option("-v", "--verbose", is_flag=True, help="Show nodes, users and the last error too.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def status(clusters: tuple[str, ...], refresh: bool, verbose: bool, as_json: bool) -> int:
+    """Show clusters (all, or those named)."""
+    with progress(enabled=refresh and not as_json) as say:
+        if refresh:
+            say("asking the infrastructure")
+        answer = sdk.status(clusters, refresh=refresh)
+    if as_json:
+        print_json(answer)
+    else:
+        _show(answer["clusters"], verbose)
+        for error in answer.get("errors", ()):
+            click.secho(f"{error.get('infra', '')}: {error['message']}", fg="yellow", err=True)
+    missing = sorted(set(clusters) - {cluster["name"] for cluster in answer["clusters"]})
+    if missing:
+        raise NotFound(
+            f"There is no cluster {', '.join(repr(name) for name in missing)}.", remedy="whim status"
+        )
+    return int(ExitCode.UNREACHABLE if answer.get("errors") else ExitCode.OK)
+
+
+def _show(clusters: list[dict[str, Any]], verbose: bool) -> None:
+    if not clusters:
+        click.echo("No clusters.")
+        next_steps(("start one:", "whim launch -c hello 'echo hello'"))
+        return
+    print_table(
+        ["NAME", "STATUS", "INFRA", "NODES", "RESOURCES", "JOBS", "AGE", "SEEN"],
+        [
+            [
+                cluster["name"],
+                cluster["status"] + (" (down)" if cluster.get("autodown") else ""),
+                cluster["infra"],
+                cluster["num_nodes"],
+                cluster.get("resources"),
+                _jobs(cluster.get("jobs") or {}),
+                age(cluster.get("launched_at") or cluster["created_at"]),
+                age(cluster.get("observed_at")),
+            ]
+            for cluster in clusters
+        ],
+    )
+    for cluster in clusters:
+        if verbose:
+            click.echo(f"\n{cluster['name']}  user {cluster.get('user') or '-'}")
+            for node in cluster.get("nodes") or ():
+                click.echo(f"  rank {node['rank']}  {node['name']}  {node.get('ip') or '-'}")
+        if cluster.get("last_error"):
+            click.secho(f"{cluster['name']}: {_message(cluster['last_error'])}", fg="yellow", err=True)
+
+
+def _jobs(jobs: dict[str, int]) -> str:
+    running, pending = jobs.get("running", 0), jobs.get("pending", 0)
+    return f"{running} running" + (f", {pending} waiting" if pending else "") if running or pending else "-"
+
+
+def _message(error: Any) -> str:
+    return str(error.get("message")) if isinstance(error, dict) else str(error)

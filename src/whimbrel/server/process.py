@@ -1,0 +1,149 @@
+"""The life of the server process: take the home, open the database, serve, and leave within three seconds.
+
+Order of leaving: SIGTERM or SIGINT, readiness off, streams say "reconnect", running work goes back to the queue,
+sockets close, the database closes, `os._exit`. The last is on purpose: a thread that hangs in somebody else's code
+must not keep the process. A second signal, or `LONGEST_GOODBYE`, ends it at once: everything that matters is in the
+database, and the next server carries on as after a crash.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+import socket
+import sys
+from collections.abc import Callable
+from typing import NoReturn
+
+import uvicorn
+
+from whimbrel.model.errors import ServerUnavailable, WhimError
+from whimbrel.model.exitcodes import ExitCode
+from whimbrel.server import logfile
+from whimbrel.server.app import create_app
+from whimbrel.server.draining import Drain, DrainingServer
+from whimbrel.server.home import Home
+from whimbrel.server.services import Places, Services
+
+logger = logging.getLogger(__name__)
+
+LONGEST_GOODBYE = 2.7  # seconds from the signal to the end of the process
+LET_GO = 1.5  # of them, for handing work back
+IN_FLIGHT = 0.7  # of them, for answers that are being sent
+
+
+def run(home: Home, *, foreground: bool = False, places: Callable[[], Places] | None = None) -> NoReturn:
+    """Serve until told to leave. Never returns: the process ends here.
+
+    Args:
+        home: where the state is.
+        foreground: log to standard error instead of the home's log.
+        places: where clusters can be; None for the real ones.
+    """
+    os.umask(0o077)
+    try:
+        home.prepare()
+        logfile.configure(home.log, foreground=foreground)
+        lock = home.claim()
+        code = _main(home, places)
+        os.close(lock)
+    except WhimError as error:
+        sys.stderr.write(f"{error.message}\n" + (f"  -> {error.remedy}\n" if error.remedy else ""))
+        code = int(error.exit_code)
+    except Exception:
+        logger.exception("the server could not run")
+        code = int(ExitCode.SERVER)
+    logging.shutdown()
+    sys.stderr.flush()
+    os._exit(code)
+
+
+def _main(home: Home, places: Callable[[], Places] | None) -> int:
+    address = home.socket_path()
+    home.write_record(address=f"unix:{address}", state="starting")
+    listener = _listen(address)
+    try:
+        import uvloop  # not on every platform
+
+        runner = asyncio.Runner(loop_factory=uvloop.new_event_loop)
+    except ImportError:
+        runner = asyncio.Runner()
+    try:
+        with runner:
+            return runner.run(_serve(home, f"unix:{address}", listener, places))
+    finally:
+        home.remove_record()
+        address.unlink(missing_ok=True)
+
+
+def _listen(path: os.PathLike[str]) -> socket.socket:
+    """A socket that only this user can open. Whatever is at its path is left by a dead server: we hold the lock."""
+    if os.path.lexists(path):
+        os.unlink(path)
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        listener.bind(os.fspath(path))
+    except OSError as error:
+        listener.close()
+        raise ServerUnavailable(
+            f"The API server cannot open its socket {os.fspath(path)}: {error.strerror}.",
+            remedy="set XDG_RUNTIME_DIR to a directory of yours with mode 0700",
+        ) from error
+    os.chmod(path, 0o600)
+    return listener
+
+
+async def _serve(
+    home: Home, address: str, listener: socket.socket, places: Callable[[], Places] | None
+) -> int:
+    drain = Drain()
+    services = await Services.open(home, drain, address=address, places=places)
+    server = DrainingServer(
+        uvicorn.Config(
+            create_app(services),
+            http="httptools",
+            ws="none",
+            lifespan="off",
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            timeout_graceful_shutdown=1,
+            backlog=128,
+        ),
+        drain,
+        opened=lambda: home.write_record(address=address, state="ready"),
+        let_go=lambda: services.let_go(LET_GO),
+    )
+    failed = False
+
+    def leave(reason: str) -> None:
+        if server.should_exit:
+            logger.warning("%s while leaving: ending at once", reason)
+            _end_now()
+        logger.info("leaving: %s", reason, extra={"action": "leave"})
+        server.should_exit = True
+        home.write_record(address=address, state="draining")
+        asyncio.get_running_loop().call_later(LONGEST_GOODBYE, _end_now)
+
+    def broken(reason: str) -> None:
+        nonlocal failed
+        failed = True
+        leave(reason)
+
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, leave, number.name)
+    await services.start(broken)
+    try:
+        await server.serve(sockets=[listener])
+    finally:
+        await services.close()
+    return int(ExitCode.SERVER) if failed else int(ExitCode.OK)
+
+
+def _end_now() -> NoReturn:
+    """As if killed: leases expire or are taken over, and nothing that was acknowledged is lost."""
+    logging.shutdown()
+    os._exit(int(ExitCode.SERVER))

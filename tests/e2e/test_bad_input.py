@@ -1,0 +1,119 @@
+"""Bad input: the message says what happened and what to do, the exit code is that of the registry, nothing is lost."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from e2e.house import House
+
+INVALID_TASKS = {
+    "an unknown field": ("nmae: x\nrun: echo\n", r"task\.yaml:1:1: .*nmae.*name"),
+    "an unknown field inside resources": (
+        "run: echo\nresources:\n  cpu: 1\n",
+        r"task\.yaml:3:3: .*cpu.*cpus",
+    ),
+    "a wrong type": ("num_nodes: many\nrun: echo\n", r"task\.yaml:1:12: .*num_nodes"),
+    "a field that is not honoured yet": (
+        "run: echo\nservice:\n  replicas: 2\n",
+        r"task\.yaml:2:1: .*service.*SkyPilot",
+    ),
+    "a YAML syntax error": ("run: [echo\nnum_nodes: 2\n", r"task\.yaml:\d+:\d+"),
+    "a key that stands twice": ("run: echo\nrun: echo\n", r"task\.yaml:2:1: .*run"),
+    "a missing workdir": ("workdir: /no/such/place\nrun: echo\n", r"task\.yaml:1:10: .*/no/such/place"),
+    "a secret without a value": ("secrets:\n  TOKEN: null\nrun: echo\n", r"--secret TOKEN"),
+    "a variable without a value": ("envs:\n  LEVEL: null\nrun: echo\n", r"--env LEVEL"),
+    "no node at all": ("num_nodes: 0\nrun: echo\n", r"task\.yaml:1:12: .*num_nodes"),
+}
+
+
+@pytest.mark.parametrize("what", INVALID_TASKS)
+def test_a_task_is_refused_with_its_position(house: House, tmp_path: Path, what: str) -> None:
+    """file:line:column, the field and the way out; exit code 3."""
+    text, expected = INVALID_TASKS[what]
+    (tmp_path / "task.yaml").write_text(text)
+    errors = house.fails("launch", "-c", "bad", "-y", "task.yaml", code=3, cwd=tmp_path)
+    assert re.search(expected, errors, re.DOTALL), errors
+    assert "bad" not in [cluster["name"] for cluster in house.json("status")["clusters"]]
+
+
+def test_a_task_file_that_is_not_there_is_named(house: House) -> None:
+    """And not taken for a command."""
+    assert "nothing.yaml" in house.fails("launch", "-c", "bad", "-y", "nothing.yaml", code=3)
+
+
+@pytest.mark.parametrize("name", ["Upper", "under_score", "-dash", "x" * 64, "dot.ted"])
+def test_a_cluster_name_that_kubernetes_would_refuse_is_refused(house: House, name: str) -> None:
+    """Before anything is created."""
+    errors = house.fails("launch", f"--cluster={name}", "-y", "true", code=3)
+    assert "name" in errors
+
+
+def test_more_cpus_than_any_node_has_says_what_there_is(house: House) -> None:
+    """The number that was asked for and the number that there is."""
+    errors = house.fails("launch", "-c", "huge", "-y", "--cpus", "1000", "true", code=7)
+    assert "1000" in errors
+    assert re.search(r"\b\d+ CPU", errors), errors
+
+
+def test_an_accelerator_that_nobody_has_is_refused(house: House) -> None:
+    """With what there is instead."""
+    errors = house.fails("launch", "-c", "gpus", "-y", "--gpus", "H100:8", "true", code=7)
+    assert "H100" in errors
+
+
+def test_an_unknown_context_is_refused_with_the_known_ones(house: House) -> None:
+    """And the exit code of infrastructure that cannot be reached."""
+    errors = house.fails("launch", "-c", "lost", "-y", "--infra", "k8s/nowhere", "true", code=6)
+    assert "nowhere" in errors
+    assert "kubesim-local" in errors
+
+
+def test_an_unknown_cluster_or_job_is_said_so(house: House) -> None:
+    """404 of every command."""
+    assert "nobody" in house.fails("exec", "nobody", "true", code=4)
+    assert "nobody" in house.fails("queue", "nobody", code=4)
+    assert "nobody" in house.fails("down", "-y", "nobody", code=4)
+    assert "nobody" in house.fails("logs", "nobody", code=4)
+    house.whim("launch", "-c", "somebody", "-y", "true")
+    assert "9" in house.fails("logs", "somebody", "9", code=102)
+    house.whim("down", "-y", "somebody")
+
+
+def test_a_mistyped_command_or_option_names_the_nearest(house: House) -> None:
+    """Exit code 2, as for every command line that is not understood."""
+    assert "launch" in house.fails("lanch", code=2)
+    assert "--num-nodes" in house.fails("launch", "--num-node-s", "2", "true", code=2)
+
+
+def test_nobody_is_asked_where_nobody_is(house: House) -> None:
+    """Without a terminal a question is an error that names -y."""
+    assert "-y" in house.fails("launch", "-c", "asked", "true", code=2)
+
+
+def test_a_failing_setup_keeps_the_cluster_for_debugging(house: House) -> None:
+    """Its output is shown, its code named, and exec still works there."""
+    task = house.root / "setup.yaml"
+    task.write_text("setup: |\n  echo about to break; exit 9\nrun: echo never\n")
+    errors = house.fails("launch", "-c", "broken", "-y", str(task), code=11)
+    assert "about to break" in errors
+    assert "9" in errors
+    assert house.whim("exec", "broken", "echo still here") == "still here\n"
+    house.whim("down", "-y", "broken")
+
+
+def test_a_job_that_dies_by_a_signal_says_which(house: House) -> None:
+    """Exit code 100, and the signal's name."""
+    errors = house.fails("launch", "-c", "killed", "-y", "kill -9 $$", code=100)
+    assert "SIGKILL" in errors
+    house.whim("down", "-y", "killed")
+
+
+def test_a_dry_run_shows_the_plan_and_starts_nothing(house: House) -> None:
+    """With --json for programs."""
+    assert "k8s/kubesim-local" in house.whim("launch", "-c", "dry", "--dryrun", "--cpus", "1", "true")
+    plan = house.json("launch", "-c", "dry", "--dryrun", "true")
+    assert [offer["infra"] for offer in plan["offers"] if offer["chosen"]] == ["k8s/kubesim-local"]
+    assert "dry" not in [cluster["name"] for cluster in house.json("status")["clusters"]]
