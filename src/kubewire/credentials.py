@@ -76,12 +76,16 @@ class Credentials:
     def refused(self, credential: Credential) -> bool:
         """The server answered 401. Whether there are, or may be, newer credentials worth one more try."""
         if self._connection.exec_plugin is None:
-            return self._token_file is not None and ("authorization", f"Bearer {self._static_token()}") not in (
-                credential.headers
-            )
+            return self._token_file is not None and (
+                "authorization",
+                f"Bearer {self._static_token()}",
+            ) not in (credential.headers)
         if self._plugin is None:
             return True  # somebody else has already sent it away
-        ours = self._plugin.token is None or ("authorization", f"Bearer {self._plugin.token}") in credential.headers
+        ours = (
+            self._plugin.token is None
+            or ("authorization", f"Bearer {self._plugin.token}") in credential.headers
+        )
         if ours:
             self._plugin = None
         return True
@@ -125,14 +129,23 @@ class Credentials:
             return answer
         if self._running is None or self._running.done():
             self._running = asyncio.create_task(self._run_plugin(), name="kubewire credential plugin")
+            self._running.add_done_callback(_look_at)
         # one caller's deadline or cancellation does not end the run that the others wait for
         return await asyncio.shield(self._running)
 
     async def _run_plugin(self) -> PluginCredential:
         plugin = self._connection.exec_plugin
         assert plugin is not None
-        self._plugin = await run_plugin(self._connection, plugin, timeout=self._timeout, environ=self._environ)
+        self._plugin = await run_plugin(
+            self._connection, plugin, timeout=self._timeout, environ=self._environ
+        )
         return self._plugin
+
+
+def _look_at(task: asyncio.Task[PluginCredential]) -> None:
+    """A failure that nobody waits for any more is no news."""
+    if not task.cancelled():
+        task.exception()
 
 
 class _File:

@@ -56,7 +56,8 @@ async def run_plugin(
         how = f"was killed by signal {-code}" if code < 0 else f"failed with exit code {code}"
         raise CredentialError(
             f"the credential plugin {plugin.command!r} {how}" + (f": {said}" if said else ""),
-            remedy=plugin.install_hint or f"Run {plugin.command!r} by hand to see what it needs (perhaps a new login).",
+            remedy=plugin.install_hint
+            or f"Run {plugin.command!r} by hand to see what it needs (perhaps a new login).",
         )
     return parse_credential(stdout, plugin)
 
@@ -75,7 +76,9 @@ def exec_info(connection: Connection, plugin: ExecPlugin) -> str:
             try:
                 authority = connection.ca_file.read_bytes()
             except OSError as error:
-                raise CredentialError(f"the certificate authority {connection.ca_file} cannot be read: {error}") from None
+                raise CredentialError(
+                    f"the certificate authority {connection.ca_file} cannot be read: {error}"
+                ) from None
         if authority:
             cluster["certificate-authority-data"] = base64.b64encode(authority).decode("ascii")
         if connection.proxy_url:
@@ -83,7 +86,9 @@ def exec_info(connection: Connection, plugin: ExecPlugin) -> str:
         if connection.exec_config is not None:
             cluster["config"] = connection.exec_config
         spec["cluster"] = cluster
-    return orjson.dumps({"apiVersion": plugin.api_version, "kind": "ExecCredential", "spec": spec}).decode("utf-8")
+    return orjson.dumps({"apiVersion": plugin.api_version, "kind": "ExecCredential", "spec": spec}).decode(
+        "utf-8"
+    )
 
 
 def parse_credential(stdout: bytes, plugin: ExecPlugin) -> PluginCredential:
@@ -114,24 +119,27 @@ def parse_credential(stdout: bytes, plugin: ExecPlugin) -> PluginCredential:
         raise garbage("printed neither a token nor a certificate")
     if not all(part is None or isinstance(part, str) for part in (token, chain, key)):
         raise garbage("printed credentials that are no strings")
+    try:
+        expires = _timestamp(status.get("expirationTimestamp"))
+    except ValueError:
+        raise garbage("printed an expirationTimestamp that is no time") from None
     return PluginCredential(
         token=token,
         certificate=Certificate(str(chain).encode(), str(key).encode()) if chain else None,
-        expires=_timestamp(status.get("expirationTimestamp"), garbage),
+        expires=expires,
     )
 
 
-def _timestamp(value: object, garbage: object) -> float | None:
+def _timestamp(value: object) -> float | None:
     if value is None:
         return None
-    try:
-        then = datetime.fromisoformat(str(value).replace("Z", "+00:00"))
-    except ValueError:
-        raise CredentialError(f"the credential plugin printed an expirationTimestamp that is none: {value!r}") from None
+    then = datetime.fromisoformat(str(value))
     return (then if then.tzinfo else then.replace(tzinfo=UTC)).timestamp()
 
 
-async def _run(plugin: ExecPlugin, environment: Mapping[str, str], timeout: float) -> tuple[int, bytes, bytes]:
+async def _run(
+    plugin: ExecPlugin, environment: Mapping[str, str], timeout: float
+) -> tuple[int, bytes, bytes]:
     """Exit code, stdout and stderr. Nothing of it is left when this returns late or is cancelled."""
     async with _Pipe() as stdout, _Pipe() as stderr:
         try:
@@ -145,16 +153,24 @@ async def _run(plugin: ExecPlugin, environment: Mapping[str, str], timeout: floa
                 start_new_session=True,
             )
         except OSError as error:
-            why = "is not installed" if isinstance(error, FileNotFoundError) else f"cannot be run ({error.strerror})"
+            why = (
+                "is not installed"
+                if isinstance(error, FileNotFoundError)
+                else f"cannot be run ({error.strerror})"
+            )
             raise CredentialError(
                 f"the credential plugin {plugin.command!r} {why}",
-                remedy=plugin.install_hint or f"Install {plugin.command!r}, or correct users[].user.exec.command.",
+                remedy=plugin.install_hint
+                or f"Install {plugin.command!r}, or correct users[].user.exec.command.",
             ) from None
         stdout.close_writing()
         stderr.close_writing()
         try:
             async with asyncio.timeout(timeout), asyncio.TaskGroup() as group:
-                reading = [group.create_task(pipe.collect(), name="kubewire plugin output") for pipe in (stdout, stderr)]
+                reading = [
+                    group.create_task(pipe.collect(), name="kubewire plugin output")
+                    for pipe in (stdout, stderr)
+                ]
                 await process.wait()
                 await asyncio.wait(reading, timeout=_AFTER_EXIT)
                 for task in reading:
@@ -196,7 +212,9 @@ class _Pipe:
     async def __aenter__(self) -> _Pipe:
         loop = asyncio.get_running_loop()
         protocol = asyncio.StreamReaderProtocol(self._reader)
-        self._transport, _ = await loop.connect_read_pipe(lambda: protocol, open(self._reading, "rb", buffering=0))
+        self._transport, _ = await loop.connect_read_pipe(
+            lambda: protocol, open(self._reading, "rb", buffering=0)
+        )
         return self
 
     async def __aexit__(self, *_: object) -> None:

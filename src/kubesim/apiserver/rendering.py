@@ -52,6 +52,11 @@ class Renderer:
                 f"unrecognized includeObject value: {errors.quoted(self._include)}"
             )
 
+    @property
+    def shareable(self) -> bool:
+        """Two watches with the same selectors see the same bytes."""
+        return self._wanted.plain and self._same
+
     def decoded(self, stored: Stored) -> JsonObject:
         """The object in the version of the request."""
         obj = decode(stored.data, self._storage)

@@ -25,23 +25,26 @@ class Index:
 _NO_LABELS: Mapping[str, str] = {}
 
 
-def index_of(stored: Stored, rt: ResourceType) -> Index:
+def index_of(stored: Stored, storage: ResourceType) -> Index:
     index: Index | None = stored.index
     if index is None:
-        obj = decode(stored.data, rt)
-        index = Index(obj["metadata"].get("labels") or _NO_LABELS, field_values(rt, obj))
+        obj = decode(stored.data, storage)
+        index = Index(obj["metadata"].get("labels") or _NO_LABELS, field_values(storage, obj))
         stored.index = index
     return index
 
 
-def acceptor(options: ListOptions, rt: ResourceType) -> Callable[[Stored], bool] | None:
+Accept = Callable[[Stored], bool]
+
+
+def acceptor(options: ListOptions, storage: ResourceType) -> Accept | None:
     """A test for stored objects, or None when everything is taken."""
     labels, fields = options.labels, options.fields
     if labels.empty and fields.empty:
         return None
 
     def accept(stored: Stored) -> bool:
-        index = index_of(stored, rt)
+        index = index_of(stored, storage)
         return (labels.empty or labels.matches(index.labels)) and (
             fields.empty or fields.matches(index.values)
         )

@@ -24,8 +24,7 @@ def settle(directory: str) -> Exit:
     """The end of a container that nobody answers for any more, written down if its shim could not do it."""
     deadline = time.monotonic() + SHIM_LIMIT
     while (end := containerfiles.read_exit(directory)) is None:
-        state = containerfiles.read_state(directory)
-        if state is None or not state.shim.is_alive():
+        if not containerfiles.has_shim(directory):
             return containerfiles.read_exit(directory) or _bury(directory)
         if time.monotonic() > deadline:
             return end_by_force(directory)
@@ -41,10 +40,11 @@ def end_by_force(directory: str) -> Exit:
     return containerfiles.read_exit(directory) or _bury(directory)
 
 
-def end_marked(container_id: str, *, prefix: bool = False) -> list[proc.Identity]:
-    """Kill every process of a container, also those that appear meanwhile; what is left after the limit."""
+def end_marked(folder: str) -> list[proc.Identity]:
+    """Kill every process of the containers in or below a folder, also those that appear meanwhile; what is left after
+    the limit."""
     deadline = time.monotonic() + KILL_LIMIT
-    while left := proc.marked(container_id, prefix=prefix):
+    while left := proc.marked(folder):
         for process in left:
             process.send(signal.SIGKILL)
         if time.monotonic() > deadline:
@@ -64,9 +64,8 @@ def wait_gone(processes: list[proc.Identity], timeout: float) -> list[proc.Ident
 
 
 def _bury(directory: str) -> Exit:
-    spec = containerfiles.read_spec(directory)
     state = containerfiles.read_state(directory)
-    left = end_marked(spec.id) if spec is not None else []
+    left = end_marked(directory)
     now = time.time()
     if state is None:
         message = "The container's shim ended before it had started the container."

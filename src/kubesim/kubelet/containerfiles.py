@@ -13,6 +13,7 @@ crash of the machine no process is left that they could tell of. Nothing here kn
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 
@@ -33,12 +34,11 @@ SOCKET = "sock"
 class Spec:
     """What a shim runs."""
 
-    __slots__ = ("argv", "cwd", "env", "id", "stdin", "stdin_once", "tty")
+    __slots__ = ("argv", "cwd", "env", "stdin", "stdin_once", "tty")
 
     def __init__(
         self,
         *,
-        id: str,
         argv: list[str],
         env: dict[str, str],
         cwd: str,
@@ -46,7 +46,6 @@ class Spec:
         stdin_once: bool = False,
         tty: bool = False,
     ) -> None:
-        self.id = id  # goes into every process's environment as the mark (`proc.MARK`)
         self.argv = argv
         self.env = env
         self.cwd = cwd
@@ -153,3 +152,18 @@ def read_exit(directory: str) -> Exit | None:
         return Exit(**data) if data else None
     except TypeError:
         return None
+
+
+def has_shim(directory: str) -> bool:
+    """Whether a shim lives for this attempt. Holds also in the moments before and after it can be spoken to."""
+    try:
+        handle = os.open(os.path.join(directory, LOCK), os.O_RDWR | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(handle)
+    return False

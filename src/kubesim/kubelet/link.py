@@ -26,17 +26,6 @@ async def readable(descriptor: int) -> None:
         loop.remove_reader(descriptor)
 
 
-async def writable(descriptor: int) -> None:
-    """Wait until something can be written. One waiter per descriptor."""
-    loop = asyncio.get_running_loop()
-    ready = loop.create_future()
-    loop.add_writer(descriptor, _wake, ready)
-    try:
-        await ready
-    finally:
-        loop.remove_writer(descriptor)
-
-
 def _wake(ready: asyncio.Future[None]) -> None:
     if not ready.done():
         ready.set_result(None)
@@ -91,6 +80,10 @@ class Link:
     def close(self) -> None:
         """End the conversation."""
         self._socket.close()
+
+    def keep(self) -> Link:
+        """The same conversation in an object of its own: leaving this one's `with` block no longer ends it."""
+        return Link(self._socket.dup())
 
     def __enter__(self) -> Link:
         return self

@@ -11,8 +11,9 @@ import os
 import signal
 from collections.abc import Iterable, Iterator
 
-MARK = "KUBESIM_CONTAINER_ID"
-"""The environment variable by which the processes of a container are found when their shim is gone."""
+MARK = "KUBESIM_CONTAINER"
+"""The environment variable by which the processes of a container are found when their shim is gone; it holds the
+folder of the container (without symbolic links)."""
 
 
 class Identity:
@@ -151,27 +152,18 @@ def ignores_hangup(pid: int) -> bool:
     return False
 
 
-def marked(value: str, *, prefix: bool = False) -> list[Identity]:
-    """The running processes of the container with this id, wherever they hang in the process tree.
+def marked(folder: str) -> list[Identity]:
+    """The running processes of the containers in or below a folder, wherever they hang in the process tree.
 
     A process counts when its environment carries the mark, when it descends from one that does, or when it is in the
-    session of one that does. `prefix` takes every container whose id starts with `value`.
+    session of one that does. The calling process never counts.
     """
-    wanted = f"{MARK}={value}".encode() + (b"" if prefix else b"\0")
-    roots: set[int] = set()
-    sessions: set[int] = set()
+    folder = os.path.realpath(folder)
     table = {entry.pid: entry for entry in everything() if entry.is_running}
-    for pid, entry in table.items():
-        environment = b"\0" + (_read(f"/proc/{pid}/environ") or b"") + b"\0"
-        if b"\0" + wanted in environment:
-            roots.add(pid)
-            sessions.add(entry.session)
-    if not roots:
-        return []
-    # A session belongs to the container only when its leader does: a shim that was started from within is no member.
-    sessions &= roots
-    members = set(roots)
-    grew = True
+    members = {pid for pid in table if _is_marked(pid, folder)}
+    # A session belongs to the container only when its leader does: who was started from within it may lead his own.
+    sessions = {table[pid].session for pid in members} & members
+    grew = bool(members)
     while grew:
         more = {
             pid
@@ -181,8 +173,29 @@ def marked(value: str, *, prefix: bool = False) -> list[Identity]:
         members |= more
         sessions |= {pid for pid in more if table[pid].session == pid}
         grew = bool(more)
+    members.discard(os.getpid())
+    return [Identity(pid, table[pid].start_time, boot_id()) for pid in sorted(members)]
+
+
+def with_arguments(*arguments: str) -> list[Identity]:
+    """The running processes whose command line ends with these arguments. The calling process never counts."""
+    wanted = b"\0" + b"\0".join(argument.encode() for argument in arguments) + b"\0"
     own = boot_id()
-    return [Identity(pid, table[pid].start_time, own) for pid in sorted(members) if pid != os.getpid()]
+    return [
+        Identity(entry.pid, entry.start_time, own)
+        for entry in everything()
+        if entry.is_running
+        and entry.pid != os.getpid()
+        and (_read(f"/proc/{entry.pid}/cmdline") or b"").endswith(wanted)
+    ]
+
+
+def _is_marked(pid: int, folder: str) -> bool:
+    start = f"{MARK}={folder}".encode()
+    for variable in (_read(f"/proc/{pid}/environ") or b"").split(b"\0"):
+        if variable == start or variable.startswith(start + b"/"):
+            return True
+    return False
 
 
 def _children(pid: int) -> list[int] | None:

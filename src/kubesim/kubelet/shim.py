@@ -24,6 +24,7 @@ left the session (setsid) or ignores SIGHUP (nohup) lives on, until the containe
 from __future__ import annotations
 
 import fcntl
+import gc
 import os
 import select
 import signal
@@ -56,6 +57,7 @@ def main(directory: str, starter: socket.socket | None) -> NoReturn:
     try:
         os.setsid()
         os.umask(0o077)
+        gc.enable()  # what the zygote has made is frozen and stays shared; what is made here is little
         linux.set_name("kubesim-shim")
         lock = os.open(
             os.path.join(directory, containerfiles.LOCK), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600
@@ -130,7 +132,7 @@ class Shim:
 
     def _start_main(self) -> None:
         spec = self._spec
-        env = {**spec.env, proc.MARK: spec.id}
+        env = {**spec.env, proc.MARK: os.path.realpath(self._directory)}
         if spec.tty:
             near, far = os.openpty()
             ends = (far, far, far)
@@ -403,7 +405,9 @@ class Shim:
         else:
             self._answer(connection, {"error": f"unknown operation {operation!r}"})
 
-    def _answer(self, connection: socket.socket, message: dict[str, Any], descriptors: tuple[int, ...] = ()) -> None:
+    def _answer(
+        self, connection: socket.socket, message: dict[str, Any], descriptors: tuple[int, ...] = ()
+    ) -> None:
         try:
             wire.send(connection, message, descriptors)
         except OSError:
@@ -432,7 +436,7 @@ class Shim:
         if len(descriptors) != 3:
             self._answer(connection, {"error": "exec needs three descriptors", "code": 126})
             return
-        env = {**message["env"], proc.MARK: self._spec.id}
+        env = {**message["env"], proc.MARK: os.path.realpath(self._directory)}
         try:
             pid = spawn(
                 message["argv"],

@@ -19,6 +19,7 @@ from kubesim.kubelet.link import Link
 from kubesim.kubelet.stream import STDERR, STDOUT, ShimStream
 
 START_LIMIT = 10.0
+TRIES = 3
 ASK_LIMIT = 5.0
 
 
@@ -61,20 +62,16 @@ class Zygote:
 
         Safe to repeat: an attempt that runs, or has ended, is never started a second time.
         """
-        await self.ensure()
-        link = await Link.open(self._folder, zygote.SOCKET)
-        try:
-            answer = await link.ask({"op": "start", "directory": str(directory)}, START_LIMIT)
-        except ConnectionError:
-            link.close()  # another shim has this attempt, or it has ended
-            return None
-        except BaseException:
-            link.close()
-            raise
-        if "started" in answer:
-            return link
-        link.close()
-        return None
+        for _ in range(TRIES):
+            await self.ensure()
+            with await Link.open(self._folder, zygote.SOCKET) as link:
+                try:
+                    answer = await link.ask({"op": "start", "directory": str(directory)}, START_LIMIT)
+                    return link.keep() if "started" in answer else None
+                except ConnectionError:
+                    if await asyncio.to_thread(_was_begun, str(directory)):
+                        return None  # another shim has this attempt, or it has ended
+        raise ShimError("the zygote ended before it had started the container")
 
     def close(self) -> None:
         """Let go of the zygote; it goes on."""
@@ -84,13 +81,15 @@ class Zygote:
 
     def _launch(self) -> None:
         self._root.mkdir(parents=True, exist_ok=True)
-        command = [sys.executable, "-P", "-m", "kubesim.kubelet.zygote", str(self._root)]
+        command = [sys.executable, "-P", "-m", "kubesim.kubelet.zygote", os.path.realpath(self._root)]
         done = subprocess.run(
             command, stdin=subprocess.DEVNULL, capture_output=True, timeout=START_LIMIT, check=False
         )
         if done.returncode != 0:
             reason = done.stderr.decode("utf-8", "replace").strip().splitlines()
-            raise ShimError(f"the zygote did not start: {reason[-1] if reason else f'see {self._folder}/log'}")
+            raise ShimError(
+                f"the zygote did not start: {reason[-1] if reason else f'see {self._folder}/log'}"
+            )
 
 
 async def watch(directory: Path, link: Link | None = None) -> Exit:
@@ -209,6 +208,10 @@ async def attach(directory: Path, *, stdin: bool, stdout: bool, stderr: bool, tt
     finally:
         for descriptor in set(far):
             os.close(descriptor)
+
+
+def _was_begun(directory: str) -> bool:
+    return containerfiles.has_shim(directory) or containerfiles.read_exit(directory) is not None
 
 
 def _input(wanted: bool, far: list[int], near: list[int]) -> tuple[int, int | None]:

@@ -16,7 +16,7 @@ import struct
 import termios
 from collections.abc import AsyncIterator
 
-from kubesim.kubelet.link import Link, writable
+from kubesim.kubelet.link import Link
 
 PIECE = 64 << 10
 LARGEST_BACKLOG = 1 << 20
@@ -57,6 +57,7 @@ class ShimStream:
         self._backlog: list[tuple[int, bytes]] = []
         self._backlog_size = 0
         self._changed = asyncio.Event()
+        self._room = asyncio.Event()
         self._code: asyncio.Future[int] = asyncio.get_running_loop().create_future()
         self._quiet = False
         self._closed = False
@@ -73,7 +74,7 @@ class ShimStream:
             try:
                 view = view[os.write(self._stdin, view[:PIECE]) :]
             except BlockingIOError:
-                await writable(self._stdin)
+                await self._wait_for_room(self._stdin)
             except OSError:
                 await self.close_stdin()
 
@@ -85,11 +86,8 @@ class ShimStream:
             try:
                 os.write(self._terminal, _END_OF_TRANSMISSION)
             except OSError:
-                self._stdin = None
-            self._stdin = None
-            return
-        os.close(self._stdin)
-        self._stdin = None
+                pass  # nobody reads from it any more
+        self._close_stdin()
 
     async def resize(self, width: int, height: int) -> None:
         """The size of the client's window."""
@@ -132,9 +130,7 @@ class ShimStream:
                 loop.remove_reader(outlet.descriptor)
             if outlet.descriptor != self._terminal:
                 os.close(outlet.descriptor)
-        if self._stdin is not None and self._stdin != self._terminal:
-            os.close(self._stdin)
-        self._stdin = None
+        self._close_stdin()
         if self._terminal is not None:
             os.close(self._terminal)
         if not self._code.done():
@@ -144,6 +140,24 @@ class ShimStream:
         self._changed.set()
 
     # --- inside ---
+
+    def _close_stdin(self) -> None:
+        if self._stdin is not None:
+            asyncio.get_running_loop().remove_writer(self._stdin)
+            if self._stdin != self._terminal:
+                os.close(self._stdin)
+        self._stdin = None
+        self._room.set()
+
+    async def _wait_for_room(self, descriptor: int) -> None:
+        loop = asyncio.get_running_loop()
+        self._room.clear()
+        loop.add_writer(descriptor, self._room.set)
+        try:
+            await self._room.wait()
+        finally:
+            if self._stdin is not None:
+                loop.remove_writer(descriptor)
 
     async def _listen(self) -> None:
         while True:
@@ -163,7 +177,9 @@ class ShimStream:
                 self._code.set_result(0)
             else:
                 self._code.set_exception(
-                    ConnectionResetError(errno.ECONNRESET, "the container ended before the command's exit code was known")
+                    ConnectionResetError(
+                        errno.ECONNRESET, "the container ended before the command's exit code was known"
+                    )
                 )
         self._changed.set()
 

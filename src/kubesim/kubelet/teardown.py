@@ -24,27 +24,44 @@ def stop_all(root: Path, *, grace: float = 2.0) -> list[str]:
 
     The containers get TERM and `grace` seconds. Nothing below `root`, or no `root`, is an empty list.
     """
-    left = _end_zygote(root / zygote.FOLDER)
-    containers = [path.parent for path in root.glob(f"pods/*/*/*/{containerfiles.SPEC}")]
-    running = [directory for directory in containers if containerfiles.read_exit(str(directory)) is None]
+    root = Path(os.path.realpath(root))
+    _end_zygote(root / zygote.FOLDER)
+    running = [
+        path.parent for path in root.glob(f"pods/*/*/*/{containerfiles.LOCK}") if _has_shim(path.parent)
+    ]
     for directory in running:
         _ask_to_stop(str(directory), grace)
     deadline = time.monotonic() + grace + STOP_MARGIN
-    while any(_shim_lives(directory) for directory in running) and time.monotonic() < deadline:
+    while any(map(_has_shim, running)) and time.monotonic() < deadline:
         time.sleep(ROUND)
-    for directory in containers:
-        left += _finish(directory)
-    return left
+    for directory in running:
+        aftermath.settle(str(directory)) if not _has_shim(directory) else aftermath.end_by_force(
+            str(directory)
+        )
+    return _sweep(root)
 
 
-def _end_zygote(folder: Path) -> list[str]:
+def _end_zygote(folder: Path) -> None:
     identity = proc.Identity.from_json(containerfiles.read_json(str(folder / zygote.IDENTITY)))
-    if identity is None or not identity.send(signal.SIGTERM):
-        return []
-    if aftermath.wait_gone([identity], 1.0):
-        identity.send(signal.SIGKILL)
-    stuck = aftermath.wait_gone([identity], 2.0)
-    return [f"The zygote (pid {identity.pid}) did not end." for _ in stuck]
+    if identity is not None and identity.send(signal.SIGTERM):
+        aftermath.wait_gone([identity], 1.0)
+
+
+def _sweep(root: Path) -> list[str]:
+    """Kill what is left, found by its mark or its command line, whatever the node's files say."""
+    ours = proc.with_arguments("kubesim.kubelet.zygote", str(root))
+    for process in ours:
+        process.send(signal.SIGKILL)
+    stuck = aftermath.wait_gone(ours, aftermath.KILL_LIMIT)
+    strays = aftermath.end_marked(str(root))
+    return [
+        f"Process {process.pid}, which watches over containers of {root}, could not be killed."
+        for process in stuck
+    ] + [f"Process {process.pid} of a container of {root} could not be killed." for process in strays]
+
+
+def _has_shim(directory: Path) -> bool:
+    return containerfiles.has_shim(str(directory))
 
 
 def _ask_to_stop(directory: str, grace: float) -> None:
@@ -68,21 +85,3 @@ def _close_after_answer(connection: socket.socket) -> None:
         return
     finally:
         connection.close()
-
-
-def _shim_lives(directory: Path) -> bool:
-    state = containerfiles.read_state(str(directory))
-    return state is not None and state.shim.is_alive()
-
-
-def _finish(directory: Path) -> list[str]:
-    """Make sure that nothing of a container is left, whatever its files say."""
-    name = os.sep.join(directory.parts[-3:])
-    if _shim_lives(directory) or containerfiles.read_exit(str(directory)) is None:
-        aftermath.end_by_force(str(directory))
-    spec = containerfiles.read_spec(str(directory))
-    left = aftermath.end_marked(spec.id) if spec is not None else []
-    found = [f"Process {process.pid} of container {name} could not be killed." for process in left]
-    if _shim_lives(directory):
-        found.append(f"The shim of container {name} could not be killed.")
-    return found

@@ -108,7 +108,9 @@ class Zygote:
             return
         try:
             signal.set_wakeup_fd(-1)
-            os.close(self._lock)  # a lock is shared with who inherits it: the next zygote must be able to take it
+            os.close(
+                self._lock
+            )  # a lock is shared with who inherits it: the next zygote must be able to take it
             for end in (self._server, self._wakeups, self._far_wakeups):
                 end.close()
             for other in self._clients.values():
@@ -132,14 +134,16 @@ class Zygote:
 def main(root: str) -> int:
     """Leave the caller by a double fork; return in the caller when the zygote listens (0) or cannot (1)."""
     read_end, write_end = os.pipe2(os.O_CLOEXEC)
-    if os.fork() != 0:
+    between = os.fork()
+    if between != 0:
         os.close(write_end)
+        os.waitpid(between, 0)
         return 0 if os.read(read_end, 1) == b"1" else 1
     os.close(read_end)
     os.setsid()
     if os.fork() != 0:
         os._exit(0)
-    _serve(os.path.join(os.path.abspath(root), FOLDER), write_end)
+    return _serve(os.path.join(os.path.abspath(root), FOLDER), write_end)
 
 
 def _serve(folder: str, ready: int) -> NoReturn:

@@ -133,11 +133,9 @@ def logs(request_id: str | None, follow: bool, tail: int) -> None:
 
 def _server_log(follow: bool, tail: int) -> None:
     path = whimbrel_home() / "server.log"
-    try:
-        log = open(path, errors="replace")
-    except OSError as error:
-        raise NotFound(f"There is no server log yet ({error.strerror}).", remedy="whim api start") from error
-    with log:
+    if not path.exists():
+        raise NotFound("There is no server log yet.", remedy="whim api start")
+    with path.open(errors="replace") as log:
         lines = log.readlines()
         click.echo("".join(lines[len(lines) - tail :] if tail else []), nl=False)
         while follow:

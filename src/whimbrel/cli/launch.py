@@ -132,7 +132,10 @@ def _follow(cluster: str, request: sdk.Request, detach: bool, as_json: bool, goe
     if job is None:
         if not as_json:
             click.echo(f"Cluster {cluster} is up.", err=True)
-            next_steps(("run something:", f"whim exec {cluster} 'echo hello'"), ("remove it:", f"whim down {cluster}"))
+            next_steps(
+                ("run something:", f"whim exec {cluster} 'echo hello'"),
+                ("remove it:", f"whim down {cluster}"),
+            )
         return int(ExitCode.OK)
     if detach or as_json:
         if not as_json:

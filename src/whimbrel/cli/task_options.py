@@ -21,15 +21,21 @@ _Command = TypeVar("_Command", bound=Callable[..., Any])
 
 _OPTIONS = [
     click.option("-n", "--name", help="Name of the task."),
-    click.option("--workdir", type=click.Path(), help="Directory that is copied to every node; the task runs in it."),
+    click.option(
+        "--workdir", type=click.Path(), help="Directory that is copied to every node; the task runs in it."
+    ),
     click.option("--infra", help="Where to run: local, k8s, or k8s/CONTEXT."),
     click.option("--num-nodes", type=int, help="How many nodes."),
     click.option("--cpus", help="CPUs of each node: 4, or 4+ for at least 4."),
     click.option("--memory", help="Memory of each node in GB: 16, or 16+."),
     click.option("--gpus", help="Accelerators of each node: H100:8."),
-    click.option("--env", "envs", multiple=True, metavar="K=V|K", help="Environment variable; K alone copies yours."),
+    click.option(
+        "--env", "envs", multiple=True, metavar="K=V|K", help="Environment variable; K alone copies yours."
+    ),
     click.option("--env-file", type=click.Path(), help="File of K=V lines; loses to --env."),
-    click.option("--secret", "secrets", multiple=True, metavar="K=V|K", help="Like --env, and shown nowhere."),
+    click.option(
+        "--secret", "secrets", multiple=True, metavar="K=V|K", help="Like --env, and shown nowhere."
+    ),
 ]
 
 
@@ -76,7 +82,8 @@ def _pairs(option: str, values: Sequence[str]) -> dict[str, str]:
         if not equals:
             if name not in os.environ:
                 raise InvalidTask(
-                    f"{option} {name}: your environment has no variable {name}.", remedy=f"{option} {name}=VALUE"
+                    f"{option} {name}: your environment has no variable {name}.",
+                    remedy=f"{option} {name}=VALUE",
                 )
             content = os.environ[name]
         found[name] = content

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from whimbrel.client import local
+from whimbrel.client.home import ServerRecord
 from whimbrel.client.http import ConnectionLost, Http
 from whimbrel.model.errors import ServerUnavailable
 
@@ -54,7 +55,7 @@ def follow(
         record = _await_next(say) if drained else local.ensure(say)
 
 
-def _await_next(say: local.Say) -> local.ServerRecord:
+def _await_next(say: local.Say) -> ServerRecord:
     say("the API server is restarting; waiting for it")
     deadline = time.monotonic() + PATIENCE
     while time.monotonic() < deadline:

@@ -22,8 +22,11 @@ READ_DEADLINE = 20.0  # seconds; the server bounds its own work below this
 STREAM_IDLE = 35.0  # seconds without even a heartbeat
 
 
-class ConnectionLost(Exception):
-    """The server went away in the middle; the call may be repeated."""
+class ConnectionLost(ServerUnavailable):
+    """The API server went away in the middle of a call."""
+
+    def __init__(self, why: str) -> None:
+        super().__init__(f"The API server went away in the middle of a call ({why}).", remedy="repeat the command")
 
 
 class _UnixConnection(http.client.HTTPConnection):

@@ -181,12 +181,12 @@ def logs(
 
 def copy_to(source: Path, cluster: str, target: str) -> dict[str, Any]:
     """Copy a local file or directory to the first node of a cluster."""
-    from whimbrel.client import files
+    from whimbrel.client.tarstream import tar_stream
 
     return _call(
         "PUT",
         _cluster_path(cluster, f"files?{urlencode({'path': target})}"),
-        lambda: files.tar_stream(source),
+        lambda: tar_stream(source),
         headers={"Content-Type": "application/x-tar"},
         timeout=3600.0,
     )
@@ -194,11 +194,11 @@ def copy_to(source: Path, cluster: str, target: str) -> dict[str, Any]:
 
 def copy_from(cluster: str, source: str, target: Path) -> dict[str, int]:
     """Copy a file or directory from the first node of a cluster to this machine."""
-    from whimbrel.client import files
+    from whimbrel.client.tarstream import unpack
 
     record = local.ensure()
     pieces = Http(record.socket).download(_cluster_path(cluster, f"files?{urlencode({'path': source})}"))
-    return files.unpack(pieces, source, target)
+    return unpack(pieces, source, target)
 
 
 def check(infra: Sequence[str] | None = None, say: Say = _silent) -> list[dict[str, Any]]:

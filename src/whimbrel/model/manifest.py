@@ -84,7 +84,9 @@ class Manifest:
         for path in kinds:
             for parent in _parents(path):
                 if kinds.get(parent, Kind.DIR) is not Kind.DIR:
-                    raise InvalidTask(f"The manifest puts {path!r} under {parent!r}, which is a {kinds[parent]}.")
+                    raise InvalidTask(
+                        f"The manifest puts {path!r} under {parent!r}, which is a {kinds[parent]}."
+                    )
         return cls(ordered)
 
     @classmethod
@@ -130,9 +132,7 @@ def diff(old: Manifest, new: Manifest) -> Difference:
     """What a node that has `old` lacks of `new`, and what `old` had put there and `new` does not have."""
     before = {entry.path: entry for entry in old.entries}
     after = {entry.path: entry for entry in new.entries}
-    gone = [
-        path for path, entry in before.items() if path not in after or after[path].kind is not entry.kind
-    ]
+    gone = [path for path, entry in before.items() if path not in after or after[path].kind is not entry.kind]
     changed = [entry for path, entry in after.items() if before.get(path) != entry]
     return Difference(to_send=tuple(changed), to_delete=tuple(sorted(gone, key=_depth_first)))
 

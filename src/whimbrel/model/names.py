@@ -56,7 +56,7 @@ def _problem(name: str) -> str:
     if not name:
         return "it is empty"
     if len(name) > LONGEST_CLUSTER_NAME:
-        return f"it has {len(name)} characters, and at most {LONGEST_CLUSTER_NAME} leave room for the names of its nodes"
+        return f"it has {len(name)} characters, and only {LONGEST_CLUSTER_NAME} leave room for its nodes"
     if name != name.lower():
         return "it has upper-case letters"
     wrong = sorted(set(re.sub(r"[-a-z0-9]", "", name)))

@@ -17,9 +17,10 @@ import os
 import random
 import time
 import uuid
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from sqlalchemy import Connection, delete, insert, update
@@ -258,16 +259,27 @@ class Engine:
             extra={"action": "requests-drained", "requests": given},
         )
 
-    async def stop(self) -> None:
-        """Drain, end every task, and strike the server off the list. Idempotent."""
+    async def stop(self, *, patience: float = 5.0) -> None:
+        """Drain if that was not done, end every task, and strike the server off the list. Idempotent.
+
+        A task that will not end within `patience` seconds is named and left behind: its lease is given back
+        already, so that it can write nothing, and the process ends anyway.
+        """
         main, self._main = self._main, None
         if main is None:
             return
-        if not main.done():
+        if not main.done() and not self.draining:
             await self.drain()
         self._stopping.set()
         try:
-            await main
+            done, _ = await asyncio.wait({main}, timeout=patience)
+            if done:
+                main.result()
+            else:
+                stuck = [
+                    active.task.get_name() for active in self._active.values() if active.task is not None
+                ]
+                logger.error("these will not end: %s", ", ".join(stuck), extra={"action": "requests-stuck"})
         finally:
             await self._store.write(
                 lambda connection: (
@@ -337,27 +349,31 @@ class Engine:
             ]
             asked_at = time.monotonic()
             try:
-                renewals = await self._store.write(
-                    lambda connection, held=held: self._renew(connection, held)
-                )  # type: ignore[misc]
+                renewals = await self._store.write(partial(self._renew, held=held))
             except OperationalError as error:
                 logger.warning("leases were not renewed: %s", error.orig, extra={"action": "renew-failed"})
-                renewals = []
-            for (id, fence, seconds), renewal in zip(held, renewals, strict=False):
-                active = self._active.get((id, fence))
-                if active is None:
-                    continue
-                if not renewal.held:
-                    self._end(active, Stop.LOST)
-                    continue
-                active.trusted_until = asked_at + seconds
-                if renewal.cancel_reason is not None:
-                    self._end(active, Stop.USER, renewal.cancel_reason)
+            else:
+                self._renewed(held, renewals, asked_at)
             for active in list(self._active.values()):
                 if time.monotonic() > active.trusted_until:
                     self._end(active, Stop.LOST)
 
-    def _renew(self, connection: Connection, held: list[tuple[str, int, float]]) -> list[queue.Renewal]:
+    def _renewed(
+        self, held: Sequence[tuple[str, int, float]], renewals: Sequence[queue.Renewal], asked_at: float
+    ) -> None:
+        """Trust what was kept, counted from before the question; end what was lost or is to be cancelled."""
+        for (id, fence, seconds), renewal in zip(held, renewals, strict=True):
+            active = self._active.get((id, fence))
+            if active is None:
+                continue
+            if not renewal.held:
+                self._end(active, Stop.LOST)
+                continue
+            active.trusted_until = asked_at + seconds
+            if renewal.cancel_reason is not None:
+                self._end(active, Stop.USER, renewal.cancel_reason)
+
+    def _renew(self, connection: Connection, held: Sequence[tuple[str, int, float]]) -> list[queue.Renewal]:
         connection.execute(
             update(servers)
             .where(servers.c.id == self.server_id)
@@ -369,25 +385,26 @@ class Engine:
         pruned_at = time.monotonic()
         while True:
             try:
-                for request in await self._store.write(
-                    lambda connection: queue.reap(connection, by=self.server_id, now=self.now())
-                ):
+                for request in await self._store.write(self._reap):
                     logger.warning(
                         "the owner of request %s was lost", request.id, extra={"action": "request-reaped"}
                     )
                     self._publish(request.id)
                     self.wake()
                 if time.monotonic() - pruned_at > 3600:
-                    before = clock.moment(self.now()) - RETENTION
-                    await self._store.write(
-                        lambda connection, before=before: rows.prune(connection, finished_before=before)  # type: ignore[misc]
-                    )
+                    await self._store.write(self._prune)
                     pruned_at = time.monotonic()
             except OperationalError as error:
                 logger.warning(
                     "lost requests were not looked for: %s", error.orig, extra={"action": "reap-failed"}
                 )
             await asyncio.sleep(self._lease / 3)
+
+    def _reap(self, connection: Connection) -> list[Request]:
+        return queue.reap(connection, by=self.server_id, now=self.now())
+
+    def _prune(self, connection: Connection) -> int:
+        return rows.prune(connection, finished_before=clock.moment(self.now()) - RETENTION)
 
     # ---------------------------------------------------------------- one run
 

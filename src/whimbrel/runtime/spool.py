@@ -18,7 +18,7 @@ from contextlib import aclosing
 from dataclasses import dataclass, field
 
 from whimbrel.infra.base import Node
-from whimbrel.model.errors import InfraRefused, InvalidTask, JobNotFound, NodeLost
+from whimbrel.model.errors import InfraRefused, InvalidTask, JobNotFound, NodeLost, Unreachable
 from whimbrel.runtime import framing
 from whimbrel.runtime.conversation import Result, converse, run
 from whimbrel.runtime.shell import load
@@ -111,7 +111,7 @@ async def start_job(node: Node, job: str | JobFiles, *, timeout: float = 8.0) ->
         try:
             result = await run(node, body, data=data, timeout=max(0.1, deadline - time.monotonic()))
             break
-        except NodeLost:
+        except (NodeLost, Unreachable):
             if time.monotonic() + pause >= deadline:
                 raise
             await asyncio.sleep(pause)
@@ -151,7 +151,7 @@ async def wipe_job(node: Node, job_id: str, *, timeout: float = 8.0) -> None:
 class LogReader:
     """`async for offset, data in reader`: the pieces of a log, each with the offset of its first byte.
 
-    Iterate it once. `offset` is always where to go on; `state` is what the node said last (after a follow has
+    `offset` is always where to go on: iterating again, after an error, does so. `state` is what the node said last (after a follow has
     ended: how the job ended).
     """
 
@@ -195,7 +195,7 @@ class LogReader:
                             yield self.offset - len(piece), piece
                 if self._complete():
                     return
-            except NodeLost:
+            except (NodeLost, Unreachable):
                 if time.monotonic() + pause - heard >= self._patience:
                     raise
             await asyncio.sleep(pause)

@@ -129,7 +129,9 @@ def latest(connection: Connection, name: str) -> ClusterRow | None:
     return _cluster(row) if row is not None else None
 
 
-def list_open(connection: Connection, *, infra: str | None = None, user: str | None = None) -> list[ClusterRow]:
+def list_open(
+    connection: Connection, *, infra: str | None = None, user: str | None = None
+) -> list[ClusterRow]:
     """Clusters that are not DOWN, by name."""
     query = select(clusters).where(clusters.c.status != ClusterStatus.DOWN).order_by(clusters.c.name)
     if infra is not None:
@@ -140,7 +142,12 @@ def list_open(connection: Connection, *, infra: str | None = None, user: str | N
 
 
 def observed(
-    connection: Connection, uid: str, *, status: ClusterStatus, nodes: Sequence[Mapping[str, Any]], now: Moment
+    connection: Connection,
+    uid: str,
+    *,
+    status: ClusterStatus,
+    nodes: Sequence[Mapping[str, Any]],
+    now: Moment,
 ) -> None:
     """What the infrastructure was seen to have, and when. A closed cluster stays closed; `close` closes it."""
     if status is ClusterStatus.DOWN:

@@ -89,7 +89,9 @@ def get(connection: Connection, cluster_uid: str, id: int) -> JobRow:
         select(jobs).where(jobs.c.cluster_uid == cluster_uid, jobs.c.id == id)
     ).one_or_none()
     if row is None:
-        raise JobNotFound(f"There is no job {id} on this cluster.", remedy="`whim queue CLUSTER` lists its jobs.")
+        raise JobNotFound(
+            f"There is no job {id} on this cluster.", remedy="`whim queue CLUSTER` lists its jobs."
+        )
     return _job(row)
 
 
@@ -103,16 +105,16 @@ def latest(connection: Connection, cluster_uid: str) -> JobRow | None:
 
 def of_cluster(connection: Connection, cluster_uid: str) -> list[JobRow]:
     """Every job of a cluster, newest first."""
-    rows = connection.execute(select(jobs).where(jobs.c.cluster_uid == cluster_uid).order_by(jobs.c.id.desc()))
+    rows = connection.execute(
+        select(jobs).where(jobs.c.cluster_uid == cluster_uid).order_by(jobs.c.id.desc())
+    )
     return [_job(row) for row in rows]
 
 
 def live(connection: Connection, cluster_uid: str) -> list[JobRow]:
     """Jobs of a cluster that have not ended, in the order of the queue."""
     rows = connection.execute(
-        select(jobs)
-        .where(jobs.c.cluster_uid == cluster_uid, jobs.c.ended_at.is_(None))
-        .order_by(jobs.c.id)
+        select(jobs).where(jobs.c.cluster_uid == cluster_uid, jobs.c.ended_at.is_(None)).order_by(jobs.c.id)
     )
     return [_job(row) for row in rows]
 
@@ -137,7 +139,13 @@ def count_by_status(connection: Connection, cluster_uids: Iterable[str]) -> dict
 
 
 def started(
-    connection: Connection, cluster_uid: str, id: int, *, status: JobStatus, ranks: Sequence[Mapping[str, Any]], now: Moment
+    connection: Connection,
+    cluster_uid: str,
+    id: int,
+    *,
+    status: JobStatus,
+    ranks: Sequence[Mapping[str, Any]],
+    now: Moment,
 ) -> None:
     """The job's ranks are being started, or run; `started_at` is the first time it was RUNNING."""
     values: dict[str, Any] = {"status": status, "ranks": [dict(rank) for rank in ranks]}
@@ -197,11 +205,18 @@ def end(
     if status not in FINISHED_JOB:
         raise ValueError(f"{status} is not an end")
     row = connection.execute(
-        select(jobs.c.spec).where(jobs.c.cluster_uid == cluster_uid, jobs.c.id == id, jobs.c.ended_at.is_(None))
+        select(jobs.c.spec).where(
+            jobs.c.cluster_uid == cluster_uid, jobs.c.id == id, jobs.c.ended_at.is_(None)
+        )
     ).one_or_none()
     if row is None:
         return False
-    values: dict[str, Any] = {"status": status, "reason": reason, "ended_at": moment(now), "spec": redact(row[0])}
+    values: dict[str, Any] = {
+        "status": status,
+        "reason": reason,
+        "ended_at": moment(now),
+        "spec": redact(row[0]),
+    }
     if ranks is not None:
         values["ranks"] = [dict(rank) for rank in ranks]
     _change(connection, cluster_uid, id, **values)

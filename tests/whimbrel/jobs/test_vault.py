@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from whimbrel.operations.vault import Vault
+from whimbrel.jobs.vault import Vault
 
 pytestmark = pytest.mark.anyio
 

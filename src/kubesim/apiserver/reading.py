@@ -1,0 +1,160 @@
+"""get, list and watch: at which revision, which part, and in which form."""
+
+from __future__ import annotations
+
+import itertools
+import random
+
+from kubesim import errors
+from kubesim.apiserver.calls import Call
+from kubesim.apiserver.listoptions import (
+    EXPIRED_PAGE,
+    INCONSISTENT,
+    ListOptions,
+    check_version,
+    make_token,
+    parse_list_options,
+    read_token,
+)
+from kubesim.apiserver.requests import JsonObject, Reply, StreamReply
+from kubesim.apiserver.selection import acceptor
+from kubesim.apiserver.watching import View, Watch
+from kubesim.errors import StatusError
+from kubesim.store import Compacted, RevisionTooLarge, Store
+
+FUTURE_TIMEOUT = 3.0
+WATCH_TIMEOUT = 1800.0
+
+_unshared = itertools.count()
+
+
+async def get(call: Call) -> Reply:
+    version = call.request.query.get("resourceVersion")
+    why = check_version(version)
+    if why is not None:
+        raise errors.unclassified(why)
+    if version:
+        await reach(call.store, int(version))
+    stored = call.table.get(call.key)
+    if stored is None:
+        raise call.not_found()
+    return call.renderer.one(stored)
+
+
+async def list_(call: Call) -> Reply:
+    options = parse_list_options(call.request.query, call.rt, watch=False)
+    revision, after, at, limit = await _place(call, options)
+    try:
+        page = call.table.page(
+            namespace=call.route.namespace,
+            after=after,
+            limit=limit,
+            at=at,
+            accept=acceptor(options, call.storage),
+        )
+    except Compacted as error:
+        raise _expired(call, options, error) from None
+    metadata: JsonObject = {"resourceVersion": str(revision)}
+    if page.last is not None:
+        metadata["continue"] = make_token(revision, page.last)
+        if not options.selects:
+            metadata["remainingItemCount"] = page.remaining
+    elif call.rt.custom:
+        metadata["continue"] = ""
+    return call.renderer.list(page.items, metadata)
+
+
+async def _place(call: Call, options: ListOptions) -> tuple[int, str, int | None, int]:
+    """(revision of the list, name to start after, revision to read at or None for now, limit)."""
+    store = call.store
+    if options.token:
+        revision, after = read_token(options.token)
+        if options.version not in ("", "0"):
+            raise errors.bad_request("specifying resource version is not allowed when using continue")
+        if revision == INCONSISTENT:
+            return store.revision, after, None, options.limit
+        await reach(store, revision)
+        return revision, after, revision, options.limit
+    if options.version == "0":
+        return store.revision, "", None, 0
+    if options.version:
+        await reach(store, options.revision)
+        if options.match == "Exact" or (options.limit and not options.match):
+            return options.revision, "", options.revision, options.limit
+    return store.revision, "", None, options.limit
+
+
+def _expired(call: Call, options: ListOptions, error: Compacted) -> StatusError:
+    if not options.token:
+        return errors.gone(f"The resourceVersion for the provided list is too old. ({error})")
+    refusal = errors.gone(EXPIRED_PAGE)
+    _, after = read_token(options.token)
+    refusal.metadata = {"continue": make_token(INCONSISTENT, after)}
+    return refusal
+
+
+async def reach(store: Store, revision: int) -> None:
+    """Wait a moment for a revision that is not there yet; 504 as client-go's reflectors expect it."""
+    if revision <= store.revision:
+        return
+    try:
+        await store.reach(revision, FUTURE_TIMEOUT)
+    except RevisionTooLarge as error:
+        raise errors.timeout(
+            f"Timeout: Too large resource version: {error.requested}, current: {error.current}",
+            retry_after=1,
+            causes=[{"reason": "ResourceVersionTooLarge", "message": "Too large resource version"}],
+        ) from None
+
+
+async def watch(call: Call) -> StreamReply:
+    options = parse_list_options(call.request.query, call.rt, watch=True)
+    if call.name:
+        options = _only(call, options)
+    after = None if options.version in ("", "0") else options.revision
+    if options.initial_events is True:
+        if options.revision:
+            await reach(call.store, options.revision)
+        after = None
+    elif options.initial_events is False and after is None:
+        after = call.store.revision
+    timeout = options.timeout if options.timeout else WATCH_TIMEOUT * random.uniform(1, 2)
+    watching = Watch(
+        store=call.store,
+        table=call.table,
+        view=_view(call, options),
+        after=after,
+        timeout=timeout,
+        bookmarks=options.bookmarks,
+        mark_initial=options.initial_events is True and options.bookmarks,
+    )
+    return StreamReply(chunks=watching.chunks())
+
+
+def _only(call: Call, options: ListOptions) -> ListOptions:
+    """The old /watch/ paths with a name watch one object."""
+    query = type(call.request.query)(
+        [("fieldSelector", f"metadata.name={call.name}"), ("timeoutSeconds", f"{options.timeout or 0:.0f}")]
+        + [(n, call.request.query.get(n)) for n in ("resourceVersion", "allowWatchBookmarks", "labelSelector")]
+    )
+    return parse_list_options(query, call.rt, watch=True)
+
+
+def _view(call: Call, options: ListOptions) -> View:
+    renderer = call.renderer
+    key: tuple[str, ...] = (
+        call.rt.api_version,
+        call.route.namespace or "",
+        options.label_text,
+        options.field_text,
+    )
+    if not renderer.shareable:
+        key = (*key, str(next(_unshared)))
+    return View(
+        key=key,
+        render=renderer.event_object(),
+        at_version=renderer.at_version,
+        bookmark=renderer.bookmark,
+        namespace=call.route.namespace,
+        accept=acceptor(options, call.storage),
+    )

@@ -1,0 +1,137 @@
+"""The filters that look at where other pods are: spreading over, and affinity within, topology domains."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from kubesim.scheduler.affinity import PodTerm, Spread
+from kubesim.scheduler.filters import wants
+from kubesim.scheduler.model import NodeInfo, PodInfo
+from kubesim.scheduler.plugins import Rejection
+
+_SKEW = Rejection(("node(s) didn't match pod topology spread constraints",), final=False)
+_NO_DOMAIN = Rejection(
+    ("node(s) didn't match pod topology spread constraints (missing required label)",), final=True
+)
+_AFFINITY = Rejection(("node(s) didn't match pod affinity rules",), final=True)
+_ANTI = Rejection(("node(s) didn't match pod anti-affinity rules",), final=False)
+_EXISTING = Rejection(("node(s) didn't satisfy existing pods anti-affinity rules",), final=False)
+
+
+@dataclass(frozen=True, slots=True)
+class _Domains:
+    spread: Spread
+    counts: Counter[str]
+    least: int
+    own: int  # 1 when the pod itself is one of those that are counted
+
+
+class TopologySpread:
+    """topologySpreadConstraints with DoNotSchedule."""
+
+    def prepare(self, pod: PodInfo, nodes: Mapping[str, NodeInfo]) -> list[_Domains] | None:
+        hard = [one for one in pod.spreads if one.hard]
+        return [domains(one, pod, nodes) for one in hard] or None
+
+    def check(self, prepared: list[_Domains], pod: PodInfo, node: NodeInfo) -> Rejection | None:
+        for one in prepared:
+            domain = node.labels.get(one.spread.topology)
+            if domain is None:
+                return _NO_DOMAIN
+            if one.counts[domain] + one.own - one.least > one.spread.max_skew:
+                return _SKEW
+        return None
+
+
+def domains(spread: Spread, pod: PodInfo, nodes: Mapping[str, NodeInfo]) -> _Domains:
+    """How many matching pods each domain has."""
+    counts: Counter[str] = Counter()
+    for node in nodes.values():
+        domain = node.labels.get(spread.topology)
+        if domain is None or (spread.honour_affinity and not wants(pod, node)):
+            continue
+        if spread.honour_taints and not _tolerated(pod, node):
+            continue
+        counts[domain] += count(spread, pod, node)
+    least = min(counts.values(), default=0) if len(counts) >= spread.min_domains else 0
+    return _Domains(spread, counts, least, int(spread.selector.matches(pod.labels)))
+
+
+def count(spread: Spread, pod: PodInfo, node: NodeInfo) -> int:
+    """How many pods on the node the constraint counts."""
+    return sum(
+        other.namespace == pod.namespace and not other.deleting and spread.selector.matches(other.labels)
+        for other in node.pods.values()
+    )
+
+
+def _tolerated(pod: PodInfo, node: NodeInfo) -> bool:
+    return all(
+        taint.effect == "PreferNoSchedule" or any(one.covers(taint) for one in pod.tolerations)
+        for taint in node.taints
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Neighbours:
+    """Per topology key and value, how many pods there are."""
+
+    affinity: Counter[tuple[int, str]]  # (number of the pod's own term, domain)
+    anti_affinity: Counter[tuple[int, str]]
+    forbidden: frozenset[tuple[str, str]]  # (topology key, domain) in which a pod does not want this one
+    first_of_its_kind: bool
+
+
+class InterPodAffinity:
+    """Required affinity and anti-affinity to other pods, and what the pods that are there think of this one."""
+
+    def prepare(self, pod: PodInfo, nodes: Mapping[str, NodeInfo]) -> _Neighbours | None:
+        affinity: Counter[tuple[int, str]] = Counter()
+        anti_affinity: Counter[tuple[int, str]] = Counter()
+        forbidden: set[tuple[str, str]] = set()
+        own = bool(pod.affinity or pod.anti_affinity)
+        for node in nodes.values():
+            for other in node.pods.values():
+                if other.anti_affinity:
+                    forbidden.update(_wanted_apart(other, pod, node))
+                if own:
+                    _count(affinity, pod.affinity, other, node)
+                    _count(anti_affinity, pod.anti_affinity, other, node)
+        if not own and not forbidden:
+            return None
+        first = not affinity and all(term.matches(pod.namespace, pod.labels) for term in pod.affinity)
+        return _Neighbours(affinity, anti_affinity, frozenset(forbidden), first)
+
+    def check(self, prepared: _Neighbours, pod: PodInfo, node: NodeInfo) -> Rejection | None:
+        for number, term in enumerate(pod.affinity):
+            domain = node.labels.get(term.topology)
+            if domain is None:
+                return _AFFINITY
+            if not prepared.affinity[number, domain] and not prepared.first_of_its_kind:
+                return _AFFINITY
+        for number, term in enumerate(pod.anti_affinity):
+            domain = node.labels.get(term.topology)
+            if domain is not None and prepared.anti_affinity[number, domain]:
+                return _ANTI
+        if any(node.labels.get(key) == domain for key, domain in prepared.forbidden):
+            return _EXISTING
+        return None
+
+
+def _wanted_apart(other: PodInfo, pod: PodInfo, node: NodeInfo) -> list[tuple[str, str]]:
+    return [
+        (term.topology, node.labels[term.topology])
+        for term in other.anti_affinity
+        if term.topology in node.labels and term.matches(pod.namespace, pod.labels)
+    ]
+
+
+def _count(
+    counter: Counter[tuple[int, str]], terms: tuple[PodTerm, ...], other: PodInfo, node: NodeInfo
+) -> None:
+    for number, term in enumerate(terms):
+        domain = node.labels.get(term.topology)
+        if domain is not None and term.matches(other.namespace, other.labels):
+            counter[number, domain] += 1

@@ -1,0 +1,139 @@
+"""Channels over WebSocket. The only module that imports `websockets`; `http` loads it with the first channel.
+
+Liveness is proven by pings, because a command may rightly print nothing for hours: when not even a pong has come for
+the idle bound, the peer is gone. A peer that answers pings but takes none of our data for as long is given up too.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+import ssl
+from collections.abc import Iterable, Sequence
+
+from websockets.asyncio.client import ClientConnection, connect
+from websockets.exceptions import (
+    ConnectionClosed,
+    ConnectionClosedOK,
+    InvalidHandshake,
+    InvalidMessage,
+    InvalidStatus,
+)
+from websockets.typing import Subprotocol
+
+from kubewire.dial import Fault
+from kubewire.errors import StreamBroken
+from kubewire.requests import Response, check_response
+
+MAX_MESSAGE = 16 * 1024 * 1024
+
+_CLOSING = 2.0  # seconds that an orderly end may take
+
+# websockets writes the handshake's headers, and with them the token, to its log at level DEBUG
+_log = logging.getLogger("kubewire.websocket")
+_log.setLevel(logging.WARNING)
+
+
+class WebSocketChannel:
+    """A `Channel` over one WebSocket."""
+
+    def __init__(self, websocket: ClientConnection, endpoint: str, idle: float) -> None:
+        self._websocket = websocket
+        self._endpoint = endpoint
+        self._idle = idle
+
+    @property
+    def protocol(self) -> str:
+        """See `Channel.protocol`."""
+        return self._websocket.subprotocol or ""
+
+    async def send(self, data: bytes) -> None:
+        """See `Channel.send`."""
+        try:
+            async with asyncio.timeout(self._idle):
+                await self._websocket.send(data)
+        except TimeoutError:
+            raise StreamBroken(f"{self._endpoint} took no data for {self._idle:g} s") from None
+        except ConnectionClosed as closed:
+            raise StreamBroken(f"{self._endpoint} closed the stream: {_words(closed)}") from None
+
+    async def receive(self) -> bytes | None:
+        """See `Channel.receive`."""
+        try:
+            message = await self._websocket.recv()
+        except ConnectionClosedOK:
+            return None
+        except ConnectionClosed as closed:
+            raise StreamBroken(f"{self._endpoint} broke off the stream: {_words(closed)}") from None
+        return message.encode() if isinstance(message, str) else bytes(message)
+
+    async def close(self) -> None:
+        """See `Channel.close`."""
+        try:
+            async with asyncio.timeout(_CLOSING + 1.0):
+                await self._websocket.close()
+        except TimeoutError:
+            self._websocket.transport.abort()
+
+
+async def open_channel(
+    sock: socket.socket,
+    *,
+    url: str,
+    context: ssl.SSLContext | None,
+    server_name: str | None,
+    headers: Iterable[tuple[str, str]],
+    protocols: Sequence[str],
+    idle: float,
+    endpoint: str,
+    user_agent: str,
+) -> WebSocketChannel:
+    """Shake hands on a connected socket, which is closed when that fails. Bounded by the caller.
+
+    Raises the `ApiError` with which the server refused, and `Fault`.
+    """
+    try:
+        websocket = await connect(
+            url,
+            sock=sock,
+            ssl=context,
+            server_hostname=server_name,
+            subprotocols=[Subprotocol(protocol) for protocol in protocols],
+            additional_headers=list(headers),
+            user_agent_header=user_agent,
+            compression=None,
+            open_timeout=None,
+            ping_interval=idle / 3,
+            ping_timeout=idle * 2 / 3,
+            close_timeout=_CLOSING,
+            max_size=MAX_MESSAGE,
+            logger=_log,
+            proxy=None,
+        )
+    except InvalidStatus as refusal:
+        answer = refusal.response
+        answered = {name.lower(): value for name, value in answer.headers.raw_items()}
+        body = bytes(answer.body or b"")
+        check_response(Response(status=answer.status_code, headers=answered, body=body, endpoint=endpoint))
+        raise Fault("protocol", f"it answered {answer.status_code} to a WebSocket") from None
+    except InvalidMessage as garbage:
+        cause = garbage.__cause__
+        reason = "reset" if isinstance(cause, (EOFError, OSError)) else "protocol"
+        raise Fault("reset" if reason == "reset" else "protocol", str(cause or garbage)) from None
+    except InvalidHandshake as garbage:
+        raise Fault("protocol", str(garbage)) from None
+    except ssl.SSLError as error:
+        raise Fault("tls", str(error.reason or error)) from None
+    except OSError as error:
+        raise Fault("reset", error.strerror or str(error)) from None
+    finally:
+        pass
+    return WebSocketChannel(websocket, endpoint, idle)
+
+
+def _words(closed: ConnectionClosed) -> str:
+    frame = closed.rcvd or closed.sent
+    if frame is None:
+        return "the connection broke"
+    return frame.reason or f"close code {frame.code}"

@@ -1,0 +1,220 @@
+"""The keeper of one cluster: starts its waiting jobs, follows those that run, writes how they end.
+
+It works under the lease of the cluster's row and proves its fence in every write, so that of several servers one
+keeps a cluster, and one that was stopped for too long writes nothing. It holds no state that matters: everything is
+in the rows, in the log store and on the nodes, and the next keeper goes on from there. Cancelling is an intent in
+the job's row. Which clusters need a keeper is decided by `whimbrel.jobs.reconciler`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+from sqlalchemy import Connection
+
+from whimbrel.infra.base import ClusterSpec, Infra, Observation
+from whimbrel.jobs import records
+from whimbrel.jobs.execution import Execution, Part
+from whimbrel.jobs.logstore import JobLog, LogStore
+from whimbrel.jobs.outcome import Rank, judge, placement_of, ranks_of
+from whimbrel.jobs.pulse import Pulse
+from whimbrel.jobs.queue import Demand, Occupied, Placement, never_fits, pack
+from whimbrel.jobs.vault import Vault
+from whimbrel.model.errors import InfraError, WhimError
+from whimbrel.model.status import ClusterStatus, JobStatus
+from whimbrel.store import clock, clusters, jobs, leases, tables
+from whimbrel.store.clusters import ClusterRow
+from whimbrel.store.engine import Store
+from whimbrel.store.jobs import JobRow
+
+logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+LEASE = 15.0
+POLL = 2.0
+"""Seconds between looks at the rows; a wake-up is only for speed."""
+FRESH = 1.0
+"""Seconds for which one look at the infrastructure serves every rank that asks."""
+LOOK = 8.0
+"""Seconds that a look may take."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Desk:
+    """What every keeper works with."""
+
+    store: Store
+    infra_of: Callable[[ClusterRow], Infra]
+    logs: LogStore
+    vault: Vault
+
+
+@dataclass(slots=True)
+class _Running:
+    execution: Execution
+    task: asyncio.Task[None]
+    started: list[Rank] = field(default_factory=list)
+
+
+class Keeper:
+    """Keeps one cluster while it has jobs that have not ended."""
+
+    def __init__(self, desk: Desk, cluster: ClusterRow, fence: int) -> None:
+        self._desk = desk
+        self._cluster = cluster
+        self._fence = fence
+        self._pulse = Pulse()
+        self._running: dict[int, _Running] = {}
+        self._look_lock = asyncio.Lock()
+        self._seen: Observation | None = None
+        self._seen_at = 0.0
+        self._trouble = ""
+
+    def wake(self) -> None:
+        """Look at the rows now."""
+        self._pulse.ring()
+
+    async def run(self) -> None:
+        """Until no job is left, the cluster is down, or the lease is lost."""
+        uid = self._cluster.uid
+        try:
+            async with asyncio.TaskGroup() as group:
+                renewing = group.create_task(self._renew(), name=f"lease of cluster {uid}")
+                try:
+                    await self._keep(group)
+                finally:
+                    renewing.cancel()
+                    for running in self._running.values():
+                        running.task.cancel()
+        except* leases.LostLease:
+            logger.warning("cluster %s is kept by another server now", self._cluster.name)
+        else:
+            await self._desk.store.write(
+                lambda connection: leases.release(connection, tables.clusters, clusters.key(uid), fence=self._fence)
+            )
+
+    async def _renew(self) -> None:
+        uid = self._cluster.uid
+        while True:
+            await asyncio.sleep(LEASE / 3)
+            if not await self._desk.store.write(
+                lambda connection: leases.renew(
+                    connection,
+                    tables.clusters,
+                    clusters.key(uid),
+                    fence=self._fence,
+                    lease=LEASE,
+                    now=clock.now(),
+                )
+            ):
+                raise leases.LostLease
+
+    async def _keep(self, group: asyncio.TaskGroup) -> None:
+        while True:
+            changed = self._pulse.next()
+            cluster, live = await self._desk.store.read(self._rows)
+            self._cluster = cluster
+            if cluster.status is ClusterStatus.DOWN:
+                return
+            await self._cancel(live)
+            if cluster.status is ClusterStatus.UP:
+                await self._start(group, live)
+            for job in live:
+                if job.status is not JobStatus.PENDING and job.id not in self._running:
+                    self._begin(group, job)
+            if not live:
+                return
+            try:
+                async with asyncio.timeout(POLL):
+                    await changed.wait()
+            except TimeoutError:
+                pass  # another server may have written: look again
+
+    def _rows(self, connection: Connection) -> tuple[ClusterRow, list[JobRow]]:
+        uid = self._cluster.uid
+        return clusters.get_uid(connection, uid), jobs.live(connection, uid)
+
+    async def _write(self, fn: Callable[[Connection], T]) -> T:
+        """A transaction of the keeper: proves its lease first."""
+        key = clusters.key(self._cluster.uid)
+
+        def fenced(connection: Connection) -> T:
+            leases.prove(connection, tables.clusters, key, fence=self._fence)
+            return fn(connection)
+
+        return await self._desk.store.write(fenced)
+
+    # ------------------------------------------------------------ what is asked of jobs
+
+    async def _cancel(self, live: list[JobRow]) -> None:
+        for job in live:
+            if job.cancel_requested_at is None:
+                continue
+            running = self._running.get(job.id)
+            if job.status is JobStatus.PENDING:
+                await self._end(job, JobStatus.CANCELLED, "it was cancelled before it started")
+            elif job.status is not JobStatus.CANCELLING:
+                await self._write(
+                    lambda connection, job=job: jobs.set_status(  # type: ignore[misc]
+                        connection, job.cluster_uid, job.id, JobStatus.CANCELLING
+                    )
+                )
+                self._log(job).ring()
+            if running is not None:
+                running.execution.stop()
+
+    async def _start(self, group: asyncio.TaskGroup, live: list[JobRow]) -> None:
+        """Give a place to the waiting jobs that fit, and begin them."""
+        capacity = records.capacity(self._cluster)
+        waiting = [job for job in live if job.status is JobStatus.PENDING and job.cancel_requested_at is None]
+        for job in waiting:
+            problem = never_fits(capacity, records.demand(job))
+            if problem:
+                await self._end(job, JobStatus.FAILED_DRIVER, f"it cannot start here: {problem}")
+        occupied = [
+            Occupied(demand=records.demand(job), placement=placement_of(job.id, records.ranks(job)))
+            for job in live
+            if job.status is not JobStatus.PENDING
+        ]
+        demands: list[Demand] = [
+            records.demand(job) for job in waiting if not never_fits(capacity, records.demand(job))
+        ]
+        by_id = {job.id: job for job in waiting}
+        for placement in pack(capacity, occupied, demands):
+            self._begin(group, await self._place(by_id[placement.job_id], placement))
+
+    async def _place(self, job: JobRow, placement: Placement) -> JobRow:
+        ranks = [rank.to_json() for rank in ranks_of(placement)]
+
+        def place(connection: Connection) -> JobRow:
+            jobs.started(
+                connection, job.cluster_uid, job.id, status=JobStatus.STARTING, ranks=ranks, now=clock.now()
+            )
+            return jobs.get(connection, job.cluster_uid, job.id)
+
+        placed = await self._write(place)
+        self._log(job).ring()
+        return placed
+
+    # ------------------------------------------------------------ one job
+
+    def _begin(self, group: asyncio.TaskGroup, job: JobRow) -> None:
+        """Follow a job that has a place, new or met again after a restart."""
+        if job.id in self._running:
+            return
+        running = _Running.__new__(_Running)
+        running.started = records.ranks(job)
+        self._running[job.id] = running
+        running.task = group.create_task(self._attend(job, running), name=f"job {job.id} of {self._cluster.name}")
+
+    async def _attend(self, job: JobRow, running: _Running) -> None:
+        raise NotImplementedError
+
+    def _log(self, job: JobRow) -> JobLog:
+        return self._desk.logs.job(job.cluster_uid, job.id)

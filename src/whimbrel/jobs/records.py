@@ -1,0 +1,85 @@
+"""Rows as the rest of this room needs them: what a job asks for, what a cluster has, who its ranks are. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from datetime import UTC, datetime
+from typing import Any
+
+from whimbrel.infra.base import ClusterSpec, NodeShape, NodeState
+from whimbrel.jobs.outcome import Rank
+from whimbrel.jobs.queue import Capacity, Demand
+from whimbrel.runtime.environment import Place, job_environment, make_task_id
+from whimbrel.runtime.spool import JobFiles
+from whimbrel.store.clusters import ClusterRow
+from whimbrel.store.jobs import JobRow
+
+
+def shape_of(cluster: ClusterRow) -> NodeShape:
+    """What each node of the cluster was given."""
+    return NodeShape(**cluster.shape)
+
+
+def spec_of(cluster: ClusterRow) -> ClusterSpec:
+    """What the infrastructure is asked to make so."""
+    return ClusterSpec(
+        name=cluster.name,
+        uid=cluster.uid,
+        num_nodes=cluster.num_nodes,
+        shape=shape_of(cluster),
+        user=cluster.user,
+    )
+
+
+def nodes_json(nodes: Sequence[NodeState]) -> list[dict[str, Any]]:
+    """Nodes as a cluster's row holds them."""
+    return [asdict(node) for node in sorted(nodes, key=lambda node: node.rank)]
+
+
+def capacity(cluster: ClusterRow) -> list[Capacity]:
+    """What the queue may give away."""
+    shape = shape_of(cluster)
+    return [
+        Capacity(node=rank, cpus=shape.cpus, gpus=shape.accelerator_count) for rank in range(cluster.num_nodes)
+    ]
+
+
+def demand(job: JobRow) -> Demand:
+    """What a job asks for; 0 CPUs in its row means that it did not say."""
+    return Demand(job_id=job.id, num_nodes=job.num_nodes, cpus=job.cpus or None, gpus=job.gpus)
+
+
+def ranks(job: JobRow) -> list[Rank]:
+    """The ranks of a job that has a place."""
+    return [Rank.from_json(raw) for raw in job.ranks]
+
+
+def job_files(cluster: ClusterRow, job: JobRow, secrets: Mapping[str, str]) -> list[JobFiles]:
+    """What each rank of a job needs on its node."""
+    spec, places = job.spec, ranks(job)
+    ips = {node["rank"]: node.get("ip") or "" for node in cluster.nodes}
+    place = Place(
+        cluster=cluster.name,
+        infra=cluster.infra,
+        ips=[ips.get(rank.node, "") for rank in places],
+        gpus_per_node=int(job.gpus),
+        user=cluster.user,
+        envs=spec.get("envs") or {},
+        secrets=secrets,
+    )
+    when = datetime.fromtimestamp(job.submitted_at, UTC).strftime("%Y-%m-%d-%H-%M-%S-%f")
+    task_id = make_task_id(cluster.name, str(job.id), submitted_at=when)
+    return [
+        JobFiles(
+            id=str(job.id),
+            script=spec["run"],
+            env={**job_environment(place, rank=rank.rank, job_id=job.id, task_id=task_id), **_devices(rank)},
+        )
+        for rank in places
+    ]
+
+
+def _devices(rank: Rank) -> dict[str, str]:
+    """Which of its node's GPUs a rank may use, so that jobs beside each other do not meet on the first one."""
+    return {"CUDA_VISIBLE_DEVICES": ",".join(map(str, rank.gpus))} if rank.gpus else {}
