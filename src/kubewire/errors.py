@@ -66,17 +66,17 @@ class KubeconfigLocked(ConfigError):
 class ContextNotFound(ConfigError):
     """The kubeconfig has no such context."""
 
-    def __init__(self, context: str | None, known: Sequence[str]) -> None:
+    def __init__(self, context: str | None, known: Sequence[str], missing: Sequence[Path] = ()) -> None:
         self.context = context
         self.known = list(known)
         there = ", ".join(self.known) if self.known else "none"
+        absent = ", ".join(str(path) for path in missing)
+        files = f"; {absent} does not exist" if absent else ""
         if context is None:
-            message = (
-                f"no context was named and the kubeconfig has no current-context (contexts there: {there})"
-            )
+            message = f"no context was named and the kubeconfig has no current-context (contexts there: {there}{files})"
             remedy = "Name a context, or set one with `kubectl config use-context NAME`."
         else:
-            message = f"the kubeconfig has no context {context!r} (contexts there: {there})"
+            message = f"the kubeconfig has no context {context!r} (contexts there: {there}{files})"
             remedy = "Use one of the contexts that are there, or check KUBECONFIG."
         super().__init__(message, remedy=remedy)
 

@@ -205,15 +205,16 @@ class _Pipe:
 
     def __init__(self) -> None:
         self.data = bytearray()
-        self._reading, self.writing = os.pipe()
+        self.writing = -1
         self._reader = asyncio.StreamReader()
         self._transport: asyncio.ReadTransport | None = None
 
     async def __aenter__(self) -> _Pipe:
         loop = asyncio.get_running_loop()
+        reading, self.writing = os.pipe()
         protocol = asyncio.StreamReaderProtocol(self._reader)
         self._transport, _ = await loop.connect_read_pipe(
-            lambda: protocol, open(self._reading, "rb", buffering=0)
+            lambda: protocol, os.fdopen(reading, "rb", buffering=0)
         )
         return self
 

@@ -64,8 +64,11 @@ def from_environment(scheme: str, host: str, environ: Mapping[str, str]) -> str 
     if _is_loopback(host) or _excluded(host, environ.get("no_proxy") or environ.get("NO_PROXY") or ""):
         return None
     name = f"{scheme}_proxy"
-    # HTTP_PROXY in upper case can be set by a web request where a CGI program runs; curl ignores it, and so do we
-    return environ.get(name) or (environ.get(name.upper()) if scheme == "https" else None) or None
+    found = environ.get(name)
+    if not found and not (scheme == "http" and "REQUEST_METHOD" in environ):
+        # in a CGI program HTTP_PROXY is set by whoever sends the request
+        found = environ.get(name.upper())
+    return found or None
 
 
 def _is_loopback(host: str) -> bool:

@@ -17,14 +17,14 @@ from websockets.exceptions import (
     ConnectionClosed,
     ConnectionClosedOK,
     InvalidHandshake,
-    InvalidMessage,
     InvalidStatus,
 )
 from websockets.typing import Subprotocol
 
 from kubewire.dial import Fault
-from kubewire.errors import StreamBroken
+from kubewire.errors import KubeError, StreamBroken
 from kubewire.requests import Response, check_response
+from kubewire.wire import tls_words
 
 MAX_MESSAGE = 16 * 1024 * 1024
 
@@ -111,25 +111,33 @@ async def open_channel(
             logger=_log,
             proxy=None,
         )
-    except InvalidStatus as refusal:
-        answer = refusal.response
-        answered = {name.lower(): value for name, value in answer.headers.raw_items()}
-        body = bytes(answer.body or b"")
-        check_response(Response(status=answer.status_code, headers=answered, body=body, endpoint=endpoint))
-        raise Fault("protocol", f"it answered {answer.status_code} to a WebSocket") from None
-    except InvalidMessage as garbage:
-        cause = garbage.__cause__
-        reason = "reset" if isinstance(cause, (EOFError, OSError)) else "protocol"
-        raise Fault("reset" if reason == "reset" else "protocol", str(cause or garbage)) from None
-    except InvalidHandshake as garbage:
-        raise Fault("protocol", str(garbage)) from None
-    except ssl.SSLError as error:
-        raise Fault("tls", str(error.reason or error)) from None
-    except OSError as error:
-        raise Fault("reset", error.strerror or str(error)) from None
-    finally:
-        pass
+    except BaseException as error:
+        sock.close()
+        raise _explained(error, endpoint) from None
     return WebSocketChannel(websocket, endpoint, idle)
+
+
+def _explained(error: BaseException, endpoint: str) -> BaseException:
+    """The `ApiError` or `Fault` that a failed handshake means; anything else as it is."""
+    if isinstance(error, InvalidStatus):
+        answer = error.response
+        names = {name.lower(): value for name, value in answer.headers.raw_items()}
+        body = bytes(answer.body or b"")
+        try:
+            check_response(Response(status=answer.status_code, headers=names, body=body, endpoint=endpoint))
+        except KubeError as refusal:
+            return refusal
+        return Fault("protocol", f"it answered {answer.status_code} where a WebSocket was asked for")
+    if isinstance(error, InvalidHandshake):
+        ended = isinstance(error.__cause__, (EOFError, OSError))
+        return Fault("reset" if ended else "protocol", str(error.__cause__ or error))
+    if isinstance(error, ssl.SSLError):
+        return Fault("tls", tls_words(error))
+    if isinstance(error, TimeoutError):
+        return error
+    if isinstance(error, OSError):
+        return Fault("reset", error.strerror or str(error))
+    return error
 
 
 def _words(closed: ConnectionClosed) -> str:

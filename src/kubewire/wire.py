@@ -119,7 +119,9 @@ class Wire(asyncio.Protocol, httpcore2.AsyncNetworkStream):
         return self  # `open` has done it already
 
     def get_extra_info(self, info: str) -> Any:
-        if info == "is_readable":  # asked of an idle connection: it has ended, or carries what nobody asked for
+        if (
+            info == "is_readable"
+        ):  # asked of an idle connection: it has ended, or carries what nobody asked for
             return self._ended or bool(self._buffer)
         return self._transport.get_extra_info(info) if self._transport is not None else None
 

@@ -27,6 +27,10 @@ class Environment:
     def uid(self) -> str:
         return str(uuid.UUID(int=self._random.getrandbits(128), version=4))
 
+    def choose(self, options: str) -> str:
+        """One of the characters."""
+        return self._random.choice(options)
+
     def suffix(self, length: int = 5) -> str:
         """What generateName appends."""
         return "".join(self._random.choices(_SUFFIX, k=length))

@@ -18,6 +18,9 @@ from kubesim.schema.registry import ResourceType
 from kubesim.store import Stored
 
 
+_TOP = frozenset({"kind", "apiVersion", "metadata"})
+
+
 @lru_cache(maxsize=4096)
 def head(api_version: str, kind: str) -> bytes:
     """What stands before the stored bytes when the object stands alone."""
@@ -25,10 +28,10 @@ def head(api_version: str, kind: str) -> bytes:
 
 
 def encode(obj: JsonObject, revision: int) -> bytes:
-    """The bytes to store; sets the object's resourceVersion."""
-    obj["metadata"]["resourceVersion"] = str(revision)
-    rest = {key: value for key, value in obj.items() if key not in ("kind", "apiVersion", "metadata")}
-    return orjson.dumps({"metadata": obj["metadata"], **rest})[1:]
+    """The bytes to store, with this revision as the object's resourceVersion."""
+    made = {"metadata": {**obj["metadata"], "resourceVersion": str(revision)}}
+    made.update((key, value) for key, value in obj.items() if key not in _TOP)
+    return orjson.dumps(made)[1:]
 
 
 def decode(data: bytes, rt: ResourceType) -> JsonObject:

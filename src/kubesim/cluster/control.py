@@ -21,7 +21,8 @@ from pathlib import Path
 
 from kubesim.cluster.errors import DaemonNotStarted, NotReady
 from kubesim.cluster.home import ClusterPaths
-from kubesim.cluster.process import ProcessId
+from kubesim.kubelet.aftermath import wait_gone
+from kubesim.kubelet.proc import Identity
 
 START_TIMEOUT = 30.0  # until it serves; imports on a loaded machine and reading a large store are in it
 STOP_TIMEOUT = 6.0  # the daemon ends itself within 3 s of SIGTERM
@@ -119,14 +120,14 @@ class StartingDaemon:
         )
 
 
-def stop(process: ProcessId, *, force: bool) -> bool:
+def stop(process: Identity, *, force: bool) -> bool:
     """Ask the daemon to end, with `force` make it; True when it was seen gone."""
     process.send(signal.SIGTERM)
-    if process.wait_gone(STOP_TIMEOUT):
+    if not wait_gone([process], STOP_TIMEOUT):
         return True
     if force:
         process.send(signal.SIGKILL)
-        return process.wait_gone(KILL_TIMEOUT)
+        return not wait_gone([process], KILL_TIMEOUT)
     return False
 
 

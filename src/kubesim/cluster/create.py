@@ -14,7 +14,6 @@ import shutil
 import socket
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 from kubesim import __version__
 from kubesim.cluster import contexts, pki
@@ -74,8 +73,10 @@ def create(home: Home, wanted: Wanted, say: Say) -> Created:
     """Create the cluster, or find it already there."""
     paths = home.cluster(wanted.name)
     if wanted.port and not 0 < wanted.port < 65536:
-        raise InvalidOption(f"{wanted.port} is not a port number.", remedy="Give --port a number from 1 to 65535.")
-    with command_lock(paths.command_lock, wanted.name):
+        raise InvalidOption(
+            f"{wanted.port} is not a port number.", remedy="Give --port a number from 1 to 65535."
+        )
+    with command_lock(paths):
         facts = look(paths)
         _refuse_unavailable(wanted.name, facts)
         if facts.state is State.DELETING:
@@ -96,7 +97,7 @@ def create(home: Home, wanted: Wanted, say: Say) -> Created:
 def start(home: Home, name: str, wait: float | None, say: Say) -> ClusterRecord:
     """Start a cluster that was stopped or has died; one that runs is left as it is."""
     paths = home.cluster(name)
-    with command_lock(paths.command_lock, name):
+    with command_lock(paths):
         facts = look(paths, deep=True)
         if facts.state is State.ABSENT or (facts.record is None and not facts.damage):
             raise ClusterNotFound(
@@ -183,7 +184,9 @@ def _first_start(paths: ClusterPaths, record: ClusterRecord, wanted: Wanted, say
         daemon.close()
 
 
-def _start(paths: ClusterPaths, facts: Facts, record: ClusterRecord, wait: float | None, say: Say) -> ClusterRecord:
+def _start(
+    paths: ClusterPaths, facts: Facts, record: ClusterRecord, wait: float | None, say: Say
+) -> ClusterRecord:
     record = replace(record, phase=Phase.RUNNING)
     write_record(paths.record, record)
     if facts.daemon:
@@ -263,9 +266,3 @@ def _free_port(home: Home) -> int:
             except OSError:
                 continue
         return port
-
-
-def default_kubeconfig(paths: list[Path]) -> str:
-    """Where a context is written: the first of the user's kubeconfig files that exists, else the last named."""
-    existing = [path for path in paths if path.exists()]
-    return str((existing or paths[-1:])[0])

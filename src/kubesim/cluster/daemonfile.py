@@ -8,42 +8,31 @@ from pathlib import Path
 from typing import Any
 
 from kubesim.cluster.files import write_json
-from kubesim.cluster.process import ProcessId
+from kubesim.kubelet.proc import Identity
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DaemonFile:
-    """The last daemon of a cluster; whether it still lives is asked of `process`."""
+    """The last daemon of a cluster; whether it still lives is asked of its identity."""
 
-    process: ProcessId
+    process: Identity
     version: str
 
 
 def write_daemon_file(path: Path, daemon: DaemonFile) -> None:
     """Written by the daemon itself, under its lock."""
-    process = daemon.process
-    write_json(
-        path,
-        {
-            "pid": process.pid,
-            "start_time": process.start_time,
-            "boot_id": process.boot_id,
-            "version": daemon.version,
-        },
-    )
+    write_json(path, {**daemon.process.to_json(), "version": daemon.version})
 
 
 def read_daemon_file(path: Path) -> DaemonFile | None:
     """None when no daemon has run yet; ValueError when the file is not one of ours."""
     try:
-        value: dict[str, Any] = json.loads(path.read_bytes())
-        return DaemonFile(
-            process=ProcessId(
-                pid=int(value["pid"]), start_time=int(value["start_time"]), boot_id=str(value["boot_id"])
-            ),
-            version=str(value["version"]),
-        )
+        value: Any = json.loads(path.read_bytes())
     except FileNotFoundError:
         return None
-    except (KeyError, TypeError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path} does not name a process ({type(error).__name__}: {error})") from error
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{path} cannot be read ({error})") from error
+    process = Identity.from_json(value)
+    if process is None:
+        raise ValueError(f"{path} does not name a process")
+    return DaemonFile(process=process, version=str(value.get("version", "")))

@@ -46,7 +46,7 @@ class _StepFailed(Exception):
 def delete(home: Home, name: str, *, force: bool, say: Say) -> Outcome:
     """Delete the cluster and everything that belongs to it."""
     paths = home.cluster(name)
-    with command_lock(paths.command_lock, name):
+    with command_lock(paths):
         facts = look(paths, deep=not force)
         if facts.state is State.ABSENT:
             return Outcome.WAS_GONE
@@ -70,7 +70,6 @@ def delete(home: Home, name: str, *, force: bool, say: Say) -> Outcome:
                 f"Cluster {name!r} was deleted by force, but this could not be done: " + "; ".join(problems),
                 remedy=f"It is also written in {home.audit}.",
             )
-        paths.command_lock.unlink(missing_ok=True)
     return Outcome.DELETED
 
 
@@ -93,7 +92,7 @@ def _steps(paths: ClusterPaths, facts: Facts, force: bool, say: Say) -> list[_St
             raise _StepFailed("processes of its pods do not end: " + "; ".join(left))
 
     def remove_context() -> None:
-        for line in contexts.remove(paths, facts.record):
+        for line in contexts.remove(paths, facts.record, force=force):
             say(line)
 
     return [
@@ -126,7 +125,9 @@ def _remove_files(paths: ClusterPaths) -> None:
     """Everything but the record, which is what an interrupted delete is found by."""
     failed: list[str] = []
 
-    def note(_function: object, path: str, information: tuple[type[BaseException], BaseException, object]) -> None:
+    def note(
+        _function: object, path: str, information: tuple[type[BaseException], BaseException, object]
+    ) -> None:
         failed.append(f"{path}: {information[1]}")
 
     for entry in sorted(os.scandir(paths.root), key=lambda entry: entry.name):

@@ -10,6 +10,7 @@
     ├── LeftBehind           a forced delete could not remove everything
     ├── DaemonNotStarted     the daemon ended or did not come up
     ├── NotReady             `--wait` ran out
+    ├── KubeconfigRefused    the user's kubeconfig cannot be read or changed
     └── ProgramMissing       kubectl is not installed
 
 The class docstring is the default message; `remedy` is the command or the change that mends it. What the API server
@@ -86,6 +87,12 @@ class NotReady(ClusterError):
     """The cluster was not ready in time."""
 
     exit_code = ExitCode.NOT_READY
+
+
+class KubeconfigRefused(ClusterError):
+    """The kubeconfig could not be changed."""
+
+    exit_code = ExitCode.INVALID
 
 
 class ProgramMissing(ClusterError):

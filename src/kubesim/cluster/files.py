@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from kubesim.cluster.errors import ClusterBusy
+from kubesim.cluster.home import ClusterPaths
 
 _LOCK_LOOK = 0.05  # seconds between two looks at a lock that somebody holds
 
@@ -37,11 +38,13 @@ def write_json(path: Path, value: Mapping[str, Any]) -> None:
 
 
 @contextlib.contextmanager
-def command_lock(path: Path, name: str, *, patience: float = 10.0) -> Iterator[None]:
+def command_lock(paths: ClusterPaths, *, patience: float = 10.0) -> Iterator[None]:
     """Be the only command that works on the cluster; waits for another one, but not for long.
 
-    The lock belongs to the open file, so that it is free again when its holder dies, however it dies.
+    The lock belongs to the open file, so that it is free again when its holder dies, however it dies. Its file goes
+    when there is no cluster any more.
     """
+    path = paths.command_lock
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     deadline = time.monotonic() + patience
     while True:
@@ -54,7 +57,7 @@ def command_lock(path: Path, name: str, *, patience: float = 10.0) -> Iterator[N
             if time.monotonic() > deadline:
                 file.close()
                 raise ClusterBusy(
-                    f"Another kubesim command has been working on cluster {name!r} for {patience:.0f} s.",
+                    f"Another kubesim command has been working on cluster {paths.name!r} for {patience:.0f} s.",
                     remedy="Wait until it has ended, then repeat this command.",
                 ) from None
             time.sleep(_LOCK_LOOK)
@@ -62,6 +65,8 @@ def command_lock(path: Path, name: str, *, patience: float = 10.0) -> Iterator[N
     try:
         yield
     finally:
+        if not paths.root.exists():
+            path.unlink(missing_ok=True)
         file.close()
 
 

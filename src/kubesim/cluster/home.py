@@ -1,16 +1,16 @@
 """Where clusters live on this machine: the names of all files, and nothing of what is in them.
 
-    $KUBESIM_HOME (default ~/.kubesim)
-    ├── audit.log                    a line per deletion
-    ├── locks/NAME.lock              held by the one command that works on the cluster
-    └── clusters/NAME/
-        ├── cluster.json             what the cluster is and what is wanted of it (record.py)
-        ├── pki/                     certificates and keys (pki.py)
-        ├── store/                   the durable store's data (kubesim.store)
-        ├── node/                    what the process kubelet keeps (kubesim.kubelet)
-        ├── daemon.json              which process serves it (daemonfile.py)
-        ├── daemon.lock              held by the daemon as long as it lives
-        └── daemon.log               what the daemon has to say
+$KUBESIM_HOME (default ~/.kubesim)
+├── audit.log                    a line per deletion
+├── locks/NAME.lock              held by the one command that works on the cluster
+└── clusters/NAME/
+    ├── cluster.json             what the cluster is and what is wanted of it (record.py)
+    ├── pki/                     certificates and keys (pki.py)
+    ├── store/                   the durable store's data (kubesim.store)
+    ├── node/                    what the process kubelet keeps (kubesim.kubelet)
+    ├── daemon.json              which process serves it (daemonfile.py)
+    ├── daemon.lock              held by the daemon as long as it lives
+    └── daemon.log               what the daemon has to say
 """
 
 from __future__ import annotations

@@ -19,8 +19,8 @@ from kubesim.cluster.files import try_lock
 from kubesim.cluster.home import ClusterPaths
 from kubesim.cluster.pki import PkiFiles
 from kubesim.cluster.probe import NoAnswer, get
-from kubesim.cluster.process import ProcessId, identify
 from kubesim.cluster.record import ClusterRecord, Phase, RecordUnreadable, read_record
+from kubesim.kubelet.proc import Identity, identify
 
 
 class State(StrEnum):
@@ -42,7 +42,7 @@ class Facts:
     exists: bool
     record: ClusterRecord | None = None
     damage: tuple[str, ...] = field(default=())  # what of its data cannot be read or understood
-    daemon: ProcessId | None = None  # the process that serves it, if it lives
+    daemon: Identity | None = None  # the process that serves it, if it lives
     silence: str | None = None  # why the living daemon does not count as answering
 
     @property
@@ -81,7 +81,7 @@ def look(paths: ClusterPaths, *, probe: bool = True, deep: bool = False) -> Fact
             damage.append(f"{paths.record} is missing")
     except RecordUnreadable as error:
         damage.append(str(error))
-    daemon: ProcessId | None = None
+    daemon: Identity | None = None
     try:
         daemon = find_daemon(paths)
     except ValueError as error:
@@ -99,7 +99,7 @@ def look(paths: ClusterPaths, *, probe: bool = True, deep: bool = False) -> Fact
     return Facts(exists=True, record=record, damage=tuple(damage), daemon=daemon, silence=silence)
 
 
-def find_daemon(paths: ClusterPaths) -> ProcessId | None:
+def find_daemon(paths: ClusterPaths) -> Identity | None:
     """The living daemon of the cluster; ValueError when its file is damaged."""
     written = read_daemon_file(paths.daemon)
     if written and written.process.is_alive():
@@ -113,7 +113,7 @@ def find_daemon(paths: ClusterPaths) -> ProcessId | None:
     return _search(paths.root)
 
 
-def _search(root: Path) -> ProcessId | None:
+def _search(root: Path) -> Identity | None:
     """The process whose command line says that it is the daemon of this directory."""
     wanted = [b"kubesim.cluster.daemon", os.fsencode(root)]
     for entry in Path("/proc").iterdir():

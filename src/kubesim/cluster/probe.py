@@ -36,7 +36,7 @@ def get(record: ClusterRecord, pki: PkiFiles, path: str, *, timeout: float = PRO
     except TimeoutError:
         raise NoAnswer(f"no answer from {record.server} within {timeout:g} s") from None
     except (OSError, http.client.HTTPException) as error:
-        raise NoAnswer(f"{record.server}: {error or type(error).__name__}") from error
+        raise NoAnswer(f"{record.server}: {str(error) or type(error).__name__}") from error
     if response.status != 200:
         raise NoAnswer(f"{record.server}{path} answered {response.status}")
     return body

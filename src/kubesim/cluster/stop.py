@@ -21,7 +21,7 @@ from kubesim.kubelet.teardown import stop_all
 def stop(home: Home, name: str, *, force: bool, say: Callable[[str], None]) -> None:
     """Stop the cluster; one that does not run is left as it is."""
     paths = home.cluster(name)
-    with command_lock(paths.command_lock, name):
+    with command_lock(paths):
         facts = look(paths, probe=False)
         if facts.state is State.ABSENT:
             raise ClusterNotFound(

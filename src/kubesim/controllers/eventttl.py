@@ -57,7 +57,9 @@ class EventExpiry:
             if last_seen(event) < oldest:
                 metadata = event["metadata"]
                 try:
-                    await self._client.delete(EVENTS, metadata["name"], metadata["namespace"], uid=metadata["uid"])
+                    await self._client.delete(
+                        EVENTS, metadata["name"], metadata["namespace"], uid=metadata["uid"]
+                    )
                     removed += 1
                 except NotFound:
                     pass  # somebody else removed it

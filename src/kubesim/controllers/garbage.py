@@ -165,7 +165,10 @@ class GarbageCollector:
             found = await self._client.get(
                 resource, owner.name, node.namespace if resource.namespaced else None
             )
-        except (NotFound, ValueError):  # ValueError: a cluster-scoped object cannot have an owner in a namespace
+        except (
+            NotFound,
+            ValueError,
+        ):  # ValueError: a cluster-scoped object cannot have an owner in a namespace
             self._absent.add(owner.uid)
             return False
         return bool(found["metadata"]["uid"] == owner.uid)

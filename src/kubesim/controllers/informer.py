@@ -54,7 +54,7 @@ def split_key(key: str) -> tuple[str | None, str]:
 
 
 class Informer:
-    """The mirror of one collection. `run` has to run; `synced` is set when the mirror is complete for the first time."""
+    """The mirror of one collection. `run` has to run; `synced` is set when the mirror is complete for once."""
 
     def __init__(self, client: Client, resource: Resource) -> None:
         self.resource = resource
@@ -86,6 +86,20 @@ class Informer:
     def unsubscribe(self, handler: Handler) -> None:
         """Stop calling `handler`."""
         self._handlers.remove(handler)
+
+    async def until(self, test: Callable[[Object], bool]) -> None:
+        """Wait until an object of the collection passes the test."""
+        found = asyncio.Event()
+
+        def look(change: Change) -> None:
+            if change.new is not None and test(change.new):
+                found.set()
+
+        self.subscribe(look)
+        try:
+            await found.wait()
+        finally:
+            self.unsubscribe(look)
 
     async def run(self) -> None:
         """Follow the collection until cancelled."""

@@ -139,8 +139,12 @@ class NamespaceController:
 def conditions(before: list[Object], remaining: Remaining, now: datetime) -> list[Object]:
     """The conditions of a namespace that is being deleted; times stay where nothing has changed."""
     failures = "; ".join(remaining.failures)
-    resources = ", ".join(sorted(f"{what} has {n} resource instances" for what, n in remaining.resources.items()))
-    finalizers = ", ".join(sorted(f"{what} in {n} resource instances" for what, n in remaining.finalizers.items()))
+    resources = ", ".join(
+        sorted(f"{what} has {n} resource instances" for what, n in remaining.resources.items())
+    )
+    finalizers = ", ".join(
+        sorted(f"{what} in {n} resource instances" for what, n in remaining.finalizers.items())
+    )
     wanted: Mapping[str, tuple[bool, str, str]] = {
         "NamespaceDeletionDiscoveryFailure": (
             False,
@@ -155,7 +159,11 @@ def conditions(before: list[Object], remaining: Remaining, now: datetime) -> lis
         "NamespaceDeletionContentFailure": (True, "ContentDeletionFailed", failures)
         if failures
         else (False, "ContentDeleted", "All content successfully deleted, may be waiting on finalization"),
-        "NamespaceContentRemaining": (True, "SomeResourcesRemain", f"Some resources are remaining: {resources}")
+        "NamespaceContentRemaining": (
+            True,
+            "SomeResourcesRemain",
+            f"Some resources are remaining: {resources}",
+        )
         if resources
         else (False, "ContentRemoved", "All content successfully removed"),
         "NamespaceFinalizersRemaining": (

@@ -114,7 +114,10 @@ class NodeLifecycle:
             await self._client.patch(
                 NODES,
                 metadata["name"],
-                {"spec": {"taints": after or None}, "metadata": {"resourceVersion": metadata["resourceVersion"]}},
+                {
+                    "spec": {"taints": after or None},
+                    "metadata": {"resourceVersion": metadata["resourceVersion"]},
+                },
             )
 
     async def _evict(self, node: Object) -> float:
@@ -122,7 +125,10 @@ class NodeLifecycle:
         evicting = [one for one in node.get("spec", {}).get("taints", []) if one["effect"] == "NoExecute"]
         soonest = PERIOD
         for pod in self._pods.all() if evicting else []:
-            if pod["spec"].get("nodeName") != node["metadata"]["name"] or "deletionTimestamp" in pod["metadata"]:
+            if (
+                pod["spec"].get("nodeName") != node["metadata"]["name"]
+                or "deletionTimestamp" in pod["metadata"]
+            ):
                 continue
             left = time_left(pod, evicting, self._now())
             if left is None:

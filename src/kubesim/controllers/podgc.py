@@ -96,7 +96,9 @@ class PodCollector:
                 "lastTransitionTime": self._now().strftime("%Y-%m-%dT%H:%M:%SZ"),
             }
             others = [
-                one for one in pod.get("status", {}).get("conditions", []) if one["type"] != "DisruptionTarget"
+                one
+                for one in pod.get("status", {}).get("conditions", [])
+                if one["type"] != "DisruptionTarget"
             ]
             status = {"phase": "Failed", "conditions": [*others, condition]}
             try:

@@ -34,7 +34,7 @@ SOCKET = "sock"
 class Spec:
     """What a shim runs."""
 
-    __slots__ = ("argv", "cwd", "env", "stdin", "stdin_once", "tty")
+    __slots__ = ("argv", "cwd", "env", "notes", "stdin", "stdin_once", "tty")
 
     def __init__(
         self,
@@ -45,6 +45,7 @@ class Spec:
         stdin: bool = False,
         stdin_once: bool = False,
         tty: bool = False,
+        notes: dict[str, Any] | None = None,
     ) -> None:
         self.argv = argv
         self.env = env
@@ -52,6 +53,7 @@ class Spec:
         self.stdin = stdin
         self.stdin_once = stdin_once
         self.tty = tty
+        self.notes = notes or {}  # what the daemon wants to find again; the shim does not look at it
 
     def to_json(self) -> dict[str, Any]:
         """The spec as its file holds it."""

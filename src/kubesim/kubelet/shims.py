@@ -95,12 +95,10 @@ class Zygote:
 async def watch(directory: Path, link: Link | None = None) -> Exit:
     """Wait until a container has ended. When its shim was killed, what is left of the container is ended here."""
     try:
-        if link is None:
-            link = await Link.open(directory, containerfiles.SOCKET)
-        with link:
-            link.send({"op": "watch"})
+        with link or await _open_started(directory) as opened:
+            opened.send({"op": "watch"})
             while True:
-                message, descriptors = await link.receive()
+                message, descriptors = await opened.receive()
                 for descriptor in descriptors:
                     os.close(descriptor)
                 if message is None or "exit" in message:
@@ -108,6 +106,18 @@ async def watch(directory: Path, link: Link | None = None) -> Exit:
     except (OSError, TimeoutError):
         pass  # nobody listens: it has ended, or its shim was killed; the files tell
     return await asyncio.to_thread(aftermath.settle, str(directory))
+
+
+async def _open_started(directory: Path) -> Link:
+    """Connect to a shim that may still be starting."""
+    async with asyncio.timeout(START_LIMIT):
+        while True:
+            try:
+                return await Link.open(directory, containerfiles.SOCKET)
+            except OSError:
+                if not await asyncio.to_thread(containerfiles.has_shim, str(directory)):
+                    raise
+                await asyncio.sleep(0.02)
 
 
 async def stop(directory: Path, grace: float) -> None:

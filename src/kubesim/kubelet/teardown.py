@@ -27,7 +27,9 @@ def stop_all(root: Path, *, grace: float = 2.0) -> list[str]:
     root = Path(os.path.realpath(root))
     _end_zygote(root / zygote.FOLDER)
     running = [
-        path.parent for path in root.glob(f"pods/*/*/*/{containerfiles.LOCK}") if _has_shim(path.parent)
+        path.parent
+        for path in root.glob(f"pods/*/containers/*/*/{containerfiles.LOCK}")
+        if _has_shim(path.parent)
     ]
     for directory in running:
         _ask_to_stop(str(directory), grace)

@@ -88,7 +88,9 @@ class NodeTerm:
 
 
 def _node_term(term: Object) -> NodeTerm:
-    return NodeTerm(tuple(_expressions(term.get("matchExpressions"))), tuple(_expressions(term.get("matchFields"))))
+    return NodeTerm(
+        tuple(_expressions(term.get("matchExpressions"))), tuple(_expressions(term.get("matchFields")))
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,7 +151,9 @@ def pod_terms(affinity: Object, kind: str, namespace: str, metadata: Object) -> 
         selector = read_selector(term.get("labelSelector"))
         own = metadata.get("labels") or {}
         extra = [Expression(key, "In", (own[key],)) for key in term.get("matchLabelKeys") or () if key in own]
-        extra += [Expression(key, "NotIn", (own[key],)) for key in term.get("mismatchLabelKeys") or () if key in own]
+        extra += [
+            Expression(key, "NotIn", (own[key],)) for key in term.get("mismatchLabelKeys") or () if key in own
+        ]
         names = frozenset(term.get("namespaces") or ())
         namespaces = term.get("namespaceSelector")
         found.append(
@@ -182,7 +186,9 @@ def spreads(spec: Object, metadata: Object) -> tuple[Spread, ...]:
     own = metadata.get("labels") or {}
     for one in spec.get("topologySpreadConstraints") or ():
         selector = read_selector(one.get("labelSelector"))
-        extra = tuple(Expression(key, "In", (own[key],)) for key in one.get("matchLabelKeys") or () if key in own)
+        extra = tuple(
+            Expression(key, "In", (own[key],)) for key in one.get("matchLabelKeys") or () if key in own
+        )
         found.append(
             Spread(
                 topology=one["topologyKey"],

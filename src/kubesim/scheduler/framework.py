@@ -76,7 +76,7 @@ class Framework:
         rejections: dict[str, Rejection] = {}
         candidates: list[NodeInfo] = []
         names = list(nodes)
-        if pod.nominated in nodes:  # room was made for it there
+        if pod.nominated is not None and pod.nominated in nodes:  # room was made for it there
             names.remove(pod.nominated)
             if self.check(prepared, pod, nodes[pod.nominated]) is None:
                 return Decision(node=pod.nominated, rejections={}, total=len(nodes))

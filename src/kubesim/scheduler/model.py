@@ -10,14 +10,25 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from kubesim.scheduler.affinity import PodTerm, PreferredNode, Required, Spread, pod_terms, preferred, required, spreads
+from kubesim.scheduler.affinity import (
+    PodTerm,
+    PreferredNode,
+    Required,
+    Spread,
+    pod_terms,
+    preferred,
+    required,
+    spreads,
+)
 from kubesim.schema.quantity import parse
 
 Object = dict[str, Any]
 Amounts = Mapping[str, int]
 
 DEFAULT_SCHEDULER = "default-scheduler"
-NON_ZERO_CPU = 100  # what a container without requests counts for when nodes are weighed, not when they are filled
+NON_ZERO_CPU = (
+    100  # what a container without requests counts for when nodes are weighed, not when they are filled
+)
 NON_ZERO_MEMORY = 200 * 1024 * 1024
 
 
@@ -265,5 +276,7 @@ def _preferred_terms(affinity: Object, namespace: str, metadata: Object) -> tupl
     for kind, sign in (("podAffinity", 1), ("podAntiAffinity", -1)):
         for one in (affinity.get(kind) or {}).get("preferredDuringSchedulingIgnoredDuringExecution") or ():
             term = {kind: {"requiredDuringSchedulingIgnoredDuringExecution": [one["podAffinityTerm"]]}}
-            found += [(sign * int(one["weight"]), term) for term in pod_terms(term, kind, namespace, metadata)]
+            found += [
+                (sign * int(one["weight"]), term) for term in pod_terms(term, kind, namespace, metadata)
+            ]
     return tuple(found)

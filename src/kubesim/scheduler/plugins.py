@@ -36,5 +36,7 @@ class Scorer(Protocol):
 
     weight: int
 
-    def scores(self, pod: PodInfo, nodes: Sequence[NodeInfo], every: Mapping[str, NodeInfo]) -> list[float] | None:
+    def scores(
+        self, pod: PodInfo, nodes: Sequence[NodeInfo], every: Mapping[str, NodeInfo]
+    ) -> list[float] | None:
         """0 to 100 for each of `nodes`; None when all are the same to it. `every` holds the filtered-out ones too."""

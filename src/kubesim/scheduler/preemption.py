@@ -26,11 +26,13 @@ class Preemption:
     message: str = ""
 
 
-def preempt(framework: Framework, pod: PodInfo, nodes: Mapping[str, NodeInfo], decision: Decision) -> Preemption:
+def preempt(
+    framework: Framework, pod: PodInfo, nodes: Mapping[str, NodeInfo], decision: Decision
+) -> Preemption:
     """Where room could be made for a pod that fits nowhere."""
     if not pod.preempts:
         return Preemption(message="preemption: not eligible due to preemptionPolicy=Never.")
-    if pod.nominated in nodes and _is_clearing(pod, nodes[pod.nominated]):
+    if pod.nominated is not None and pod.nominated in nodes and _is_clearing(pod, nodes[pod.nominated]):
         return Preemption(message="preemption: not eligible due to terminating pod on the nominated node.")
     found: dict[str, tuple[PodInfo, ...]] = {}
     reasons: Counter[str] = Counter()

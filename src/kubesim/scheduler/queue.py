@@ -7,7 +7,7 @@ with its attempts; after five minutes it is tried in any case. Without I/O: the 
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from kubesim.scheduler.model import PodInfo
@@ -22,7 +22,8 @@ class _Waiting:
     pod: PodInfo
     attempts: int = 0
     backoff_until: float = 0.0
-    resting_since: float | None = None  # not None: fits nowhere, waits for a change
+    resting_since: float = 0.0
+    queued: bool = False  # it has an entry in the heap; else it rests
 
 
 class PodQueue:
@@ -35,15 +36,17 @@ class PodQueue:
     def __len__(self) -> int:
         return len(self._pods)
 
+    def __contains__(self, uid: str) -> bool:
+        return uid in self._pods
+
     def put(self, pod: PodInfo) -> None:
-        """A pod is new or has changed: a change may have made it fit."""
+        """A pod is new, or has changed so that it may fit now."""
         waiting = self._pods.setdefault(pod.uid, _Waiting(pod))
         waiting.pod = pod
-        waiting.resting_since = None
-        self._push(pod)
+        self._push(waiting)
 
     def refresh(self, pod: PodInfo) -> None:
-        """Newer data of a pod that was not changed in a way that could make it fit."""
+        """Newer data of a pod, with no change that could make it fit."""
         waiting = self._pods.get(pod.uid)
         if waiting:
             waiting.pod = pod
@@ -52,27 +55,24 @@ class PodQueue:
         """The pod does not wait any more."""
         self._pods.pop(uid, None)
 
-    def get(self, uid: str) -> PodInfo | None:
-        """The pod, if it waits here."""
-        waiting = self._pods.get(uid)
-        return waiting.pod if waiting else None
-
     def pop(self, now: float) -> PodInfo | None:
-        """The next pod to try. It stays known here until `remove`, `rest` or `put` says what became of it."""
-        later: list[tuple[int, str, str, str]] = []
+        """The next pod to try; `remove`, `rest` or `retry` then say what became of it."""
+        early: list[tuple[int, str, str, str]] = []
         found: PodInfo | None = None
         while self._heap:
             entry = heapq.heappop(self._heap)
             waiting = self._pods.get(entry[3])
-            if waiting is None or waiting.resting_since is not None:
+            if waiting is None or not waiting.queued:
                 continue
             if waiting.backoff_until > now:
-                later.append(entry)
+                early.append(entry)
                 continue
             waiting.attempts += 1
+            waiting.queued = False
+            waiting.resting_since = now
             found = waiting.pod
             break
-        for entry in later:
+        for entry in early:
             heapq.heappush(self._heap, entry)
         return found
 
@@ -83,40 +83,32 @@ class PodQueue:
             waiting.resting_since = now
             waiting.backoff_until = now + min(LAST_BACKOFF, FIRST_BACKOFF * 2 ** min(waiting.attempts - 1, 8))
 
-    def retry(self, uid: str, now: float) -> None:
-        """Something went wrong with the pod that was no fault of the nodes: try it again after its backoff."""
-        self.rest(uid, now)
-        waiting = self._pods.get(uid)
-        if waiting:
-            waiting.resting_since = None
-            self._push(waiting.pod)
+    def retry(self, pod: PodInfo, now: float) -> None:
+        """Something went wrong that was no fault of the nodes: try the pod again after a backoff."""
+        waiting = self._pods.setdefault(pod.uid, _Waiting(pod, attempts=1))
+        self.rest(pod.uid, now)
+        self._push(waiting)
 
-    def wake(self, *, at_once: bool) -> None:
-        """Something has changed in the cluster; `at_once` when it made room, which ends backoffs too."""
+    def wake(self, *, room: bool, which: Callable[[PodInfo], bool] | None = None) -> None:
+        """Something has changed in the cluster; `room` was made, which also ends backoffs."""
         for waiting in self._pods.values():
-            if waiting.resting_since is not None:
-                waiting.resting_since = None
-                if at_once:
+            if not waiting.queued and (which is None or which(waiting.pod)):
+                if room:
                     waiting.backoff_until = 0.0
-                self._push(waiting.pod)
+                self._push(waiting)
 
     def wake_overdue(self, now: float) -> None:
         """Try again what has rested too long, in case that a change was overlooked."""
         for waiting in self._pods.values():
-            if waiting.resting_since is not None and now - waiting.resting_since > LONGEST_REST:
-                waiting.resting_since = None
-                self._push(waiting.pod)
+            if not waiting.queued and now - waiting.resting_since > LONGEST_REST:
+                self._push(waiting)
 
     def next_due(self) -> float | None:
         """When the next pod that only waits for its backoff may be tried."""
-        times = [one.backoff_until for one in self._active()]
-        return min(times) if times else None
+        return min((one.backoff_until for one in self._pods.values() if one.queued), default=None)
 
-    def _active(self) -> Iterator[_Waiting]:
-        for entry in self._heap:
-            waiting = self._pods.get(entry[3])
-            if waiting and waiting.resting_since is None:
-                yield waiting
-
-    def _push(self, pod: PodInfo) -> None:
-        heapq.heappush(self._heap, (-pod.priority, pod.created, pod.name, pod.uid))
+    def _push(self, waiting: _Waiting) -> None:
+        if not waiting.queued:
+            waiting.queued = True
+            pod = waiting.pod
+            heapq.heappush(self._heap, (-pod.priority, pod.created, pod.name, pod.uid))

@@ -15,7 +15,9 @@ class LeastAllocated:
 
     weight = 1
 
-    def scores(self, pod: PodInfo, nodes: Sequence[NodeInfo], every: Mapping[str, NodeInfo]) -> list[float] | None:
+    def scores(
+        self, pod: PodInfo, nodes: Sequence[NodeInfo], every: Mapping[str, NodeInfo]
+    ) -> list[float] | None:
         return [sum(_left(share) for share in shares(pod, node)) / 2 for node in nodes]
 
 
@@ -24,7 +26,9 @@ class Balanced:
 
     weight = 1
 
-    def scores(self, pod: PodInfo, nodes: Sequence[NodeInfo], every: Mapping[str, NodeInfo]) -> list[float] | None:
+    def scores(
+        self, pod: PodInfo, nodes: Sequence[NodeInfo], every: Mapping[str, NodeInfo]
+    ) -> list[float] | None:
         found = []
         for node in nodes:
             cpu, memory = (min(share, 1.0) for share in shares(pod, node))
@@ -50,7 +54,9 @@ class PreferredAffinity:
 
     weight = 2
 
-    def scores(self, pod: PodInfo, nodes: Sequence[NodeInfo], every: Mapping[str, NodeInfo]) -> list[float] | None:
+    def scores(
+        self, pod: PodInfo, nodes: Sequence[NodeInfo], every: Mapping[str, NodeInfo]
+    ) -> list[float] | None:
         if not pod.preferred:
             return None
         return normalized(
@@ -66,7 +72,9 @@ class PreferredTaints:
 
     weight = 3
 
-    def scores(self, pod: PodInfo, nodes: Sequence[NodeInfo], every: Mapping[str, NodeInfo]) -> list[float] | None:
+    def scores(
+        self, pod: PodInfo, nodes: Sequence[NodeInfo], every: Mapping[str, NodeInfo]
+    ) -> list[float] | None:
         minded = [
             sum(
                 taint.effect == "PreferNoSchedule" and not any(one.covers(taint) for one in pod.tolerations)
@@ -84,7 +92,9 @@ class PreferredSpread:
 
     weight = 2
 
-    def scores(self, pod: PodInfo, nodes: Sequence[NodeInfo], every: Mapping[str, NodeInfo]) -> list[float] | None:
+    def scores(
+        self, pod: PodInfo, nodes: Sequence[NodeInfo], every: Mapping[str, NodeInfo]
+    ) -> list[float] | None:
         soft = [one for one in pod.spreads if not one.hard]
         if not soft:
             return None
@@ -107,7 +117,9 @@ class PreferredNeighbours:
 
     weight = 2
 
-    def scores(self, pod: PodInfo, nodes: Sequence[NodeInfo], every: Mapping[str, NodeInfo]) -> list[float] | None:
+    def scores(
+        self, pod: PodInfo, nodes: Sequence[NodeInfo], every: Mapping[str, NodeInfo]
+    ) -> list[float] | None:
         if not pod.preferred_affinity:
             return None
         domains: dict[tuple[str, str], int] = {}
@@ -119,7 +131,8 @@ class PreferredNeighbours:
                         domains[term.topology, domain] = domains.get((term.topology, domain), 0) + weight
         keys = {term.topology for _, term in pod.preferred_affinity}
         totals = [
-            sum(domains.get((key, node.labels[key]), 0) for key in keys if key in node.labels) for node in nodes
+            sum(domains.get((key, node.labels[key]), 0) for key in keys if key in node.labels)
+            for node in nodes
         ]
         least = min(totals)
         return normalized([one - least for one in totals])

@@ -50,6 +50,7 @@ class ResourceType:
     storage_hash: str = ""
     custom: bool = False
     schema: ObjectType | None = None
+    selectable_fields: tuple[str, ...] = ()
 
     def __hash__(self) -> int:
         return hash((self.group, self.version, self.plural))

@@ -54,6 +54,7 @@ def read_task(entrypoint: Sequence[str], given: dict[str, Any]) -> Task:
     """
     from whimbrel.model.yamltask import Overrides, load_task
 
+    from_file = len(entrypoint) == 1 and _is_yaml_path(entrypoint[0])
     envs = _env_file(given["env_file"]) | _pairs("--env", given["envs"])
     overrides = Overrides(
         name=given["name"],
@@ -63,12 +64,11 @@ def read_task(entrypoint: Sequence[str], given: dict[str, Any]) -> Task:
         cpus=given["cpus"],
         memory=given["memory"],
         gpus=given["gpus"],
+        run=None if from_file else " ".join(entrypoint) or None,
         envs=envs,
         secrets=_pairs("--secret", given["secrets"]),
     )
-    if len(entrypoint) == 1 and _is_yaml_path(entrypoint[0]):
-        return load_task(Path(entrypoint[0]), overrides=overrides)
-    return load_task({"run": " ".join(entrypoint)} if entrypoint else {}, overrides=overrides)
+    return load_task(Path(entrypoint[0]) if from_file else None, overrides=overrides)
 
 
 def _is_yaml_path(text: str) -> bool:

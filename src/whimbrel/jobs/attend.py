@@ -1,8 +1,9 @@
 """One job from its place to its end: started on all its nodes or none, its output kept, its end judged.
 
-The gang of `whimbrel.runtime` starts and follows; here is what it has to be told: what the log store has already,
-which nodes are gone for good (asked of the infrastructure, never concluded from silence), and when the user wants the
-end. It runs the same way the first time and after a crash of the server. Nothing is written to rows here.
+The gang of `whimbrel.runtime` starts and follows; here is what it has to be told: what the log store has
+already, which nodes are gone for good (asked of the infrastructure, never concluded from silence), and when
+the user wants the end. It runs the same way the first time and after a crash of the server. Nothing is
+written to rows here.
 """
 
 from __future__ import annotations
@@ -118,7 +119,10 @@ class Attendance:
         first, *others = self._ranks
         return [
             ended(first, exit_code=None, signal=None, lost=f"could not be started: {why}", by_us=False),
-            *(ended(rank, exit_code=None, signal=None, lost="was not started", by_us=True) for rank in others),
+            *(
+                ended(rank, exit_code=None, signal=None, lost="was not started", by_us=True)
+                for rank in others
+            ),
         ]
 
     async def _keep(self, position: int, offset: int, piece: bytes) -> None:

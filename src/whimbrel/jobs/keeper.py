@@ -1,29 +1,30 @@
 """The keeper of one cluster: starts its waiting jobs, follows those that run, writes how they end.
 
-It works under the lease of the cluster's row and proves its fence in every write, so that of several servers one
-keeps a cluster, and one that was stopped for too long writes nothing. It holds no state that matters: everything is
-in the rows, in the log store and on the nodes, and the next keeper goes on from there. Cancelling is an intent in
-the job's row. Which clusters need a keeper is decided by `whimbrel.jobs.reconciler`.
+It works under the lease of the cluster's row and proves its fence in every write, so that of several servers
+one keeps a cluster, and one that was stopped for too long writes nothing. It holds no state that matters:
+everything is in the rows, in the log store and on the nodes, and the next keeper goes on from there.
+Cancelling is an intent in the job's row. Which clusters need a keeper is decided by
+`whimbrel.jobs.reconciler`.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TypeVar
 
 from sqlalchemy import Connection
 
-from whimbrel.infra.base import ClusterSpec, Infra, Observation
+from whimbrel.infra.base import Infra
 from whimbrel.jobs import records
-from whimbrel.jobs.execution import Execution, Part
+from whimbrel.jobs.attend import Around, Attendance
 from whimbrel.jobs.logstore import JobLog, LogStore
 from whimbrel.jobs.outcome import Rank, judge, placement_of, ranks_of
 from whimbrel.jobs.pulse import Pulse
-from whimbrel.jobs.queue import Demand, Occupied, Placement, never_fits, pack
+from whimbrel.jobs.queue import Occupied, Placement, never_fits, pack
+from whimbrel.jobs.sight import Sight
 from whimbrel.jobs.vault import Vault
 from whimbrel.model.errors import InfraError, WhimError
 from whimbrel.model.status import ClusterStatus, JobStatus
@@ -39,10 +40,6 @@ T = TypeVar("T")
 LEASE = 15.0
 POLL = 2.0
 """Seconds between looks at the rows; a wake-up is only for speed."""
-FRESH = 1.0
-"""Seconds for which one look at the infrastructure serves every rank that asks."""
-LOOK = 8.0
-"""Seconds that a look may take."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,9 +54,11 @@ class Desk:
 
 @dataclass(slots=True)
 class _Running:
-    execution: Execution
-    task: asyncio.Task[None]
-    started: list[Rank] = field(default_factory=list)
+    """A job that is attended to; the attendance is there once its log is open."""
+
+    attendance: Attendance | None = None
+    stop: bool = False
+    task: asyncio.Task[None] | None = None
 
 
 class Keeper:
@@ -71,9 +70,7 @@ class Keeper:
         self._fence = fence
         self._pulse = Pulse()
         self._running: dict[int, _Running] = {}
-        self._look_lock = asyncio.Lock()
-        self._seen: Observation | None = None
-        self._seen_at = 0.0
+        self._sight = Sight(cluster, desk.infra_of)
         self._trouble = ""
 
     def wake(self) -> None:
@@ -91,12 +88,15 @@ class Keeper:
                 finally:
                     renewing.cancel()
                     for running in self._running.values():
-                        running.task.cancel()
+                        if running.task is not None:
+                            running.task.cancel()
         except* leases.LostLease:
             logger.warning("cluster %s is kept by another server now", self._cluster.name)
         else:
             await self._desk.store.write(
-                lambda connection: leases.release(connection, tables.clusters, clusters.key(uid), fence=self._fence)
+                lambda connection: leases.release(
+                    connection, tables.clusters, clusters.key(uid), fence=self._fence
+                )
             )
 
     async def _renew(self) -> None:
@@ -167,7 +167,9 @@ class Keeper:
                 )
                 self._log(job).ring()
             if running is not None:
-                running.execution.stop()
+                running.stop = True
+                if running.attendance is not None:
+                    running.attendance.stop()
 
     async def _start(self, group: asyncio.TaskGroup, live: list[JobRow]) -> None:
         """Give a place to the waiting jobs that fit, and begin them."""
@@ -182,10 +184,8 @@ class Keeper:
             for job in live
             if job.status is not JobStatus.PENDING
         ]
-        demands: list[Demand] = [
-            records.demand(job) for job in waiting if not never_fits(capacity, records.demand(job))
-        ]
-        by_id = {job.id: job for job in waiting}
+        by_id = {job.id: job for job in waiting if not never_fits(capacity, records.demand(job))}
+        demands = [records.demand(job) for job in by_id.values()]
         for placement in pack(capacity, occupied, demands):
             self._begin(group, await self._place(by_id[placement.job_id], placement))
 
@@ -205,16 +205,111 @@ class Keeper:
     # ------------------------------------------------------------ one job
 
     def _begin(self, group: asyncio.TaskGroup, job: JobRow) -> None:
-        """Follow a job that has a place, new or met again after a restart."""
-        if job.id in self._running:
-            return
-        running = _Running.__new__(_Running)
-        running.started = records.ranks(job)
+        """Attend to a job that has a place, new or met again after a restart."""
+        running = _Running()
         self._running[job.id] = running
-        running.task = group.create_task(self._attend(job, running), name=f"job {job.id} of {self._cluster.name}")
+        running.task = group.create_task(
+            self._attend(job, running), name=f"job {job.id} of {self._cluster.name}"
+        )
 
     async def _attend(self, job: JobRow, running: _Running) -> None:
-        raise NotImplementedError
+        log = self._desk.logs.job(job.cluster_uid, job.id)
+        ranks = records.ranks(job)
+        infra, spec = await self._infra(), records.spec_of(self._cluster)
+        writer = await log.writer(len(ranks))
+        try:
+            attendance = Attendance(
+                ranks,
+                [infra.node(spec, rank.node) for rank in ranks],
+                records.job_files(self._cluster, job, await self._desk.vault.get(job.request_id)),
+                writer,
+                Around(
+                    started=lambda: self._on_started(job),
+                    trouble=self._on_trouble,
+                    missing=self._sight.missing,
+                ),
+                begun=job.status is JobStatus.RUNNING,
+            )
+            running.attendance = attendance
+            if running.stop or job.cancel_requested_at is not None:
+                attendance.stop()
+            ends = await attendance.run()
+        finally:
+            await writer.close()
+        await self._finish(job, ends)
+        self._running.pop(job.id, None)
+        self.wake()
+
+    async def _infra(self) -> Infra:
+        """The way to the cluster; waited for while its context is missing from the kubeconfig."""
+        while True:
+            try:
+                return self._desk.infra_of(self._cluster)
+            except InfraError as error:
+                await self._on_trouble(error)
+                await asyncio.sleep(POLL)
+
+    async def _on_started(self, job: JobRow) -> None:
+        def note(connection: Connection) -> None:
+            now = jobs.get(connection, job.cluster_uid, job.id)
+            if now.status is JobStatus.STARTING:
+                jobs.started(
+                    connection,
+                    job.cluster_uid,
+                    job.id,
+                    status=JobStatus.RUNNING,
+                    ranks=now.ranks,
+                    now=clock.now(),
+                )
+
+        await self._write(note)
+        self._log(job).ring()
+
+    async def _finish(self, job: JobRow, ends: list[Rank]) -> None:
+        """Write the end. The log is complete by now, so whoever sees the end has seen everything."""
+        size = await self._log(job).size()
+        by_rank = [rank.to_json() for rank in sorted(ends, key=lambda rank: rank.rank)]
+
+        def end(connection: Connection) -> None:
+            now = jobs.get(connection, job.cluster_uid, job.id)
+            asked = "it was cancelled" if now.cancel_requested_at is not None else ""
+            if records.being_removed(connection, self._cluster.name):
+                asked = "its cluster was taken down"
+            outcome = judge(ends, cancelled=asked)
+            jobs.set_log_bytes(connection, job.cluster_uid, job.id, size)
+            jobs.end(
+                connection,
+                job.cluster_uid,
+                job.id,
+                status=outcome.status,
+                reason=outcome.reason,
+                now=clock.now(),
+                ranks=by_rank,
+            )
+
+        await self._write(end)
+        await self._desk.vault.wipe(job.request_id)
+        self._log(job).ring()
+
+    async def _end(self, job: JobRow, status: JobStatus, reason: str) -> None:
+        """The end of a job that has not started."""
+        await self._write(
+            lambda connection: jobs.end(
+                connection, job.cluster_uid, job.id, status=status, reason=reason, now=clock.now()
+            )
+        )
+        await self._desk.vault.wipe(job.request_id)
+        self._log(job).ring()
 
     def _log(self, job: JobRow) -> JobLog:
         return self._desk.logs.job(job.cluster_uid, job.id)
+
+    # ------------------------------------------------------------ nodes that do not answer
+
+    async def _on_trouble(self, error: WhimError) -> None:
+        """Say once, where `status` shows it, what is being waited for."""
+        if error.message == self._trouble:
+            return
+        self._trouble = error.message
+        logger.warning("cluster %s: %s", self._cluster.name, error.message)
+        await self._write(lambda connection: clusters.failed(connection, self._cluster.uid, error.to_wire()))

@@ -40,8 +40,8 @@ class LogStore:
         self._pulses = Pulses()
         self._threads = ThreadPoolExecutor(max_workers=2, thread_name_prefix="whimbrel-logs")
 
-    def job(self, cluster_uid: str, job_id: int) -> JobLog:
-        """The log of one job. Nothing is opened."""
+    def job(self, cluster_uid: str, job_id: int | str) -> JobLog:
+        """The log of one job, or of a setup (by its id on the nodes). Nothing is opened."""
         return JobLog(self, self._root / cluster_uid / str(job_id), f"{cluster_uid}/{job_id}")
 
     def close(self) -> None:

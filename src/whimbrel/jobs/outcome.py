@@ -1,7 +1,8 @@
 """How a job ended, from how its ranks ended. Pure.
 
-The first rank that failed decides, because the others were ended because of it. What cannot be known (a node that is
-gone, a process that left no exit code) is said as such: `FAILED_DRIVER`, never a success and never a guess.
+The first rank that failed decides, because the others were ended because of it. What cannot be known (a node
+that is gone, a process that left no exit code) is said as such: `FAILED_DRIVER`, never a success and never a
+guess.
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""Rows as the rest of this room needs them: what a job asks for, what a cluster has, who its ranks are. Pure."""
+"""Rows as the rest of this room needs them: what a job asks for, what a cluster has, who its ranks are.
+
+Pure, but for the two questions that are asked inside a transaction.
+"""
 
 from __future__ import annotations
 
@@ -7,11 +10,14 @@ from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any
 
+from sqlalchemy import Connection
+
 from whimbrel.infra.base import ClusterSpec, NodeShape, NodeState
 from whimbrel.jobs.outcome import Rank
 from whimbrel.jobs.queue import Capacity, Demand
 from whimbrel.runtime.environment import Place, job_environment, make_task_id
 from whimbrel.runtime.spool import JobFiles
+from whimbrel.store import requests
 from whimbrel.store.clusters import ClusterRow
 from whimbrel.store.jobs import JobRow
 
@@ -41,7 +47,8 @@ def capacity(cluster: ClusterRow) -> list[Capacity]:
     """What the queue may give away."""
     shape = shape_of(cluster)
     return [
-        Capacity(node=rank, cpus=shape.cpus, gpus=shape.accelerator_count) for rank in range(cluster.num_nodes)
+        Capacity(node=rank, cpus=shape.cpus, gpus=shape.accelerator_count)
+        for rank in range(cluster.num_nodes)
     ]
 
 
@@ -68,8 +75,7 @@ def job_files(cluster: ClusterRow, job: JobRow, secrets: Mapping[str, str]) -> l
         envs=spec.get("envs") or {},
         secrets=secrets,
     )
-    when = datetime.fromtimestamp(job.submitted_at, UTC).strftime("%Y-%m-%d-%H-%M-%S-%f")
-    task_id = make_task_id(cluster.name, str(job.id), submitted_at=when)
+    task_id = make_task_id(cluster.name, str(job.id), submitted_at=stamp(job.submitted_at))
     return [
         JobFiles(
             id=str(job.id),
@@ -80,6 +86,31 @@ def job_files(cluster: ClusterRow, job: JobRow, secrets: Mapping[str, str]) -> l
     ]
 
 
+def subject(cluster: str) -> str:
+    """The subject of requests about a cluster: they run one at a time, in their order."""
+    return f"cluster:{cluster}"
+
+
+DOWN = "cluster.down"
+"""The kind of requests that remove a cluster."""
+
+
+def being_removed(connection: Connection, cluster: str) -> bool:
+    """Whether somebody has asked to remove it, and that has not ended yet."""
+    return any(request.kind == DOWN for request in requests.live(connection, subject(cluster)))
+
+
+def busy(connection: Connection, cluster: str) -> bool:
+    """Whether any request about it has not ended."""
+    return bool(requests.live(connection, subject(cluster)))
+
+
+def stamp(at: float) -> str:
+    """A moment as the ids of tasks have it."""
+    return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%d-%H-%M-%S-%f")
+
+
 def _devices(rank: Rank) -> dict[str, str]:
-    """Which of its node's GPUs a rank may use, so that jobs beside each other do not meet on the first one."""
+    """Which of its node's GPUs a rank may use, so that jobs beside each other do not meet on the first
+    one."""
     return {"CUDA_VISIBLE_DEVICES": ",".join(map(str, rank.gpus))} if rank.gpus else {}

@@ -6,8 +6,8 @@ label that leaves room for the rest within 63 characters, and start with a lette
 
 from __future__ import annotations
 
+import os
 import re
-import secrets
 
 from whimbrel.model.errors import InvalidName
 
@@ -33,7 +33,7 @@ def check_cluster_name(name: str) -> str:
 def generate_cluster_name(user: str, *, token: str | None = None) -> str:
     """A name for a cluster that was given none: `whim-3fa9-alice`."""
     tail = re.sub(r"[^a-z0-9]+", "-", user.lower()).strip("-")[:32].strip("-")
-    head = f"whim-{token or secrets.token_hex(2)}"
+    head = f"whim-{token or os.urandom(2).hex()}"
     return check_cluster_name(f"{head}-{tail}" if tail else head)
 
 

@@ -19,7 +19,8 @@ class Amount:
     at_least: bool = False
 
     def __str__(self) -> str:
-        return f"{self.value:g}{'+' if self.at_least else ''}"
+        number = int(self.value) if self.value == int(self.value) else self.value
+        return f"{number}{'+' if self.at_least else ''}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

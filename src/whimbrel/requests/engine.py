@@ -1,9 +1,7 @@
 """The engine: accepts requests, claims them, keeps their leases, ends them, and tells those who watch.
 
-The invariants I1 to I13 of `docs/architecture/requests.md` are kept here and in `whimbrel.store.queue`:
-an accepted request is stored; one writer per request, proven by its fence in every transaction; terminal states are
-final; a lease ends with the deadline of the step that holds it; any server repairs what another one left; a deploy is
-not a failure. The engine knows nothing of clusters or HTTP: operations are given to it, routes call `submit`.
+The invariants I1 to I13 (listed in the package's docstring) are kept here and in `whimbrel.store.queue`. The engine
+knows nothing of clusters or HTTP: operations are given to it, routes call `submit`.
 
     POST -> submit -> row -> claim -> Run -> operation.run(run) -> finish
                                 \\-> renew every third of a lease; lost or cancelled -> the task is cancelled
@@ -17,9 +15,8 @@ import os
 import random
 import time
 import uuid
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -27,49 +24,24 @@ from sqlalchemy import Connection, delete, insert, update
 from sqlalchemy.exc import OperationalError
 
 import whimbrel
-from whimbrel.model.errors import InvalidTask, WhimError
+from whimbrel.model.errors import InvalidTask
 from whimbrel.model.status import RequestState
+from whimbrel.requests.outcome import Outcome, outcome_of, stopped
 from whimbrel.requests.run import Operation, Run, Stop
+from whimbrel.requests.watching import POLL, EventPage, Watchers, wait_for
 from whimbrel.store import clock, queue
 from whimbrel.store import requests as rows
 from whimbrel.store.clock import Moment
 from whimbrel.store.engine import Store
 from whimbrel.store.leases import LostLease
-from whimbrel.store.requests import Event, JsonObject, Request
+from whimbrel.store.requests import Event, Request
 from whimbrel.store.tables import servers
 
 __all__ = ["Engine", "EventPage", "LostLease", "Operation", "Run", "Stop"]
 
 logger = logging.getLogger(__name__)
 
-POLL = 2.0  # seconds; waking is a hint, polling is the guarantee
 RETENTION = 30 * 86400.0
-MOST_FAILURES = 5  # how often our own database may put a request off
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class EventPage:
-    """Events after a number, and the request as it was in the same snapshot."""
-
-    events: list[Event]
-    request: Request
-
-    @property
-    def complete(self) -> bool:
-        """Whether no further event will ever follow these."""
-        last = self.events[-1].idx if self.events else None
-        return self.request.state.finished and (last is None or last == self.request.events)
-
-
-@dataclass(slots=True)
-class _Outcome:
-    """How a run ended; no state: hand it back to the queue, for the reason in `why`."""
-
-    state: RequestState | None
-    output: JsonObject | None = None
-    error: JsonObject | None = None
-    why: str = ""
-    put_off: bool = False
 
 
 @dataclass(slots=True)
@@ -77,10 +49,8 @@ class _Active:
     """A run and the task of its operation."""
 
     run: Run
-    task: asyncio.Task[_Outcome] | None = None
-    trusted_until: float = field(
-        default=0.0
-    )  # monotonic: without a renewal, we distrust ourselves after this
+    task: asyncio.Task[Outcome] | None = None
+    trusted_until: float = 0.0  # monotonic; without a renewal, we distrust ourselves after this
 
 
 class Engine:
@@ -103,7 +73,7 @@ class Engine:
         self._lease = lease
         self._clock = clock
         self._active: dict[tuple[str, int], _Active] = {}
-        self._listeners: dict[str, set[asyncio.Event]] = {}
+        self._watchers = Watchers(store)
         self._wake = asyncio.Event()
         self._idle = asyncio.Event()
         self._idle.set()
@@ -142,7 +112,7 @@ class Engine:
             )
         )
         self.wake()
-        self._publish(id)
+        self._watchers.publish(id)
         return request
 
     async def cancel(self, request_id: str, *, actor: str, reason: str = "") -> Request:
@@ -155,7 +125,7 @@ class Engine:
         active = self._active.get((request.id, request.fence))
         if active is not None and request.state is RequestState.RUNNING:
             self._end(active, Stop.USER, request.cancel_reason)
-        self._publish(request_id)
+        self._watchers.publish(request_id)
         self.wake()
         return request
 
@@ -165,45 +135,17 @@ class Engine:
 
     async def wait(self, request_id: str) -> Request:
         """The request, once it has finished."""
-        with self._listen(request_id) as changed:
-            while True:
-                changed.clear()
-                request = await self.get(request_id)
-                if request.state.finished:
-                    return request
-                await _wait(changed, POLL)
+        return await self._watchers.wait(request_id)
 
     async def poll_events(
         self, request_id: str, after: int = 0, *, timeout: float = 10.0, limit: int = 500
     ) -> EventPage:
-        """The events after number `after`; waits up to `timeout` seconds for one, unless the request has finished.
+        """The events after number `after`, waiting up to `timeout` seconds for one: for streams with heartbeats."""
+        return await self._watchers.poll_events(request_id, after, timeout=timeout, limit=limit)
 
-        For streams with heartbeats: unlike the iterator, it can be called again after a timeout.
-        """
-
-        def page(connection: Connection) -> EventPage:
-            request = rows.get(connection, request_id)
-            return EventPage(events=rows.events_after(connection, request_id, after, limit), request=request)
-
-        ends = time.monotonic() + timeout
-        with self._listen(request_id) as changed:
-            while True:
-                changed.clear()
-                found = await self._store.read(page)
-                left = ends - time.monotonic()
-                if found.events or found.request.state.finished or left <= 0:
-                    return found
-                await _wait(changed, min(POLL, left))
-
-    async def events(self, request_id: str, after: int = 0) -> AsyncIterator[Event]:
+    def events(self, request_id: str, after: int = 0) -> AsyncIterator[Event]:
         """Every event after number `after`, as they come, until the request has finished."""
-        while True:
-            page = await self.poll_events(request_id, after)
-            for event in page.events:
-                after = event.idx
-                yield event
-            if page.complete:
-                return
+        return self._watchers.events(request_id, after)
 
     def wake(self) -> None:
         """Look for work now: somebody has written a request."""
@@ -244,15 +186,15 @@ class Engine:
         if self._claiming is not None:
             await asyncio.wait({self._claiming})
         if grace > 0:
-            await _wait(self._idle, grace)
+            await wait_for(self._idle, grace)
         for active in list(self._active.values()):
             self._end(active, Stop.SHUTDOWN, reason)
-        await _wait(self._idle, patience)
+        await wait_for(self._idle, patience)
         given = await self._store.write(
             lambda connection: queue.give_back(connection, owner=self.server_id, why=reason, now=self.now())
         )
         for id in given:
-            self._publish(id)
+            self._watchers.publish(id)
         logger.info(
             "handed %d requests back to the queue",
             len(given),
@@ -332,7 +274,7 @@ class Engine:
                 logger.warning(
                     "the database did not let us claim: %s", error.orig, extra={"action": "claim-failed"}
                 )
-            await _wait(self._wake, random.uniform(POLL / 2, POLL))
+            await wait_for(self._wake, random.uniform(POLL / 2, POLL))
 
     def _claim(self, connection: Connection) -> Request | None:
         return queue.claim(
@@ -389,7 +331,7 @@ class Engine:
                     logger.warning(
                         "the owner of request %s was lost", request.id, extra={"action": "request-reaped"}
                     )
-                    self._publish(request.id)
+                    self._watchers.publish(request.id)
                     self.wake()
                 if time.monotonic() - pruned_at > 3600:
                     await self._store.write(self._prune)
@@ -410,11 +352,11 @@ class Engine:
 
     def _begin(self, request: Request) -> None:
         assert self._group is not None
-        run = Run(self._store, request, self.server_id, self.now, self._publish)
+        run = Run(self._store, request, self.server_id, self.now, self._watchers.publish)
         active = _Active(run=run, trusted_until=time.monotonic() + self._lease)
         self._active[request.id, request.fence] = active
         self._idle.clear()
-        self._publish(request.id)
+        self._watchers.publish(request.id)
         self._group.create_task(
             self._attend(active, self._group), name=f"request {request.kind} {request.id}"
         )
@@ -425,7 +367,7 @@ class Engine:
         operation = self._operations[run.request.kind]
         flusher = group.create_task(_quietly(run.flush_reports()), name=f"reports of {run.id}")
         active.task = group.create_task(
-            _outcome(operation, run), name=f"operation {run.request.kind} {run.id}"
+            outcome_of(operation, run), name=f"operation {run.request.kind} {run.id}"
         )
         try:
             await asyncio.wait({active.task})
@@ -433,15 +375,17 @@ class Engine:
             await asyncio.wait({flusher})
             if not active.task.cancelled():
                 await self._settle(run, active.task.result())
+            elif run.cancelled is not None:  # before it had begun
+                await self._settle(run, stopped(run))
         finally:
             flusher.cancel()
             self._active.pop((run.id, run.fence), None)
             if not self._active:
                 self._idle.set()
-            self._publish(run.id)
+            self._watchers.publish(run.id)
             self.wake()
 
-    async def _settle(self, run: Run, outcome: _Outcome) -> None:
+    async def _settle(self, run: Run, outcome: Outcome) -> None:
         """Write the outcome, trying for as long as the lease can last; a lost lease means: write nothing."""
 
         def transaction(connection: Connection) -> None:
@@ -469,7 +413,8 @@ class Engine:
         while True:
             try:
                 await run.flush()
-                await self._store.write(transaction)
+                if outcome.state is not None or outcome.put_off:
+                    await self._store.write(transaction)
             except LostLease:
                 logger.warning(
                     "request %s belongs to somebody else: its outcome here is dropped",
@@ -492,81 +437,6 @@ class Engine:
         if active.run.mark_stopped(why, reason) and active.task is not None:
             active.task.cancel()
 
-    # ---------------------------------------------------------------- those who watch
-
-    def _publish(self, request_id: str) -> None:
-        for event in self._listeners.get(request_id, ()):
-            event.set()
-
-    @contextmanager
-    def _listen(self, request_id: str) -> Iterator[asyncio.Event]:
-        changed = asyncio.Event()
-        self._listeners.setdefault(request_id, set()).add(changed)
-        try:
-            yield changed
-        finally:
-            remaining = self._listeners[request_id]
-            remaining.discard(changed)
-            if not remaining:
-                del self._listeners[request_id]
-
-
-async def _outcome(operation: Operation, run: Run) -> _Outcome:
-    """Run an operation and say how it ended; never raises but for a cancellation that nobody gave a reason for."""
-    try:
-        return _Outcome(RequestState.SUCCEEDED, output=dict(await operation.run(run) or {}))
-    except asyncio.CancelledError:
-        if run.cancelled is None:
-            raise
-        return _stopped(run)
-    except Exception as error:
-        if run.cancelled is not None:
-            return _stopped(run)
-        return _failure(run, _essence(error))
-
-
-def _stopped(run: Run) -> _Outcome:
-    if run.cancelled is Stop.USER:
-        reason = run.cancel_reason or "cancelled"
-        error = {"code": "Cancelled", "message": f"The request was cancelled: {reason}."}
-        return _Outcome(RequestState.CANCELLED, error=error)
-    return _Outcome(None, why=str(run.cancelled))
-
-
-def _failure(run: Run, error: Exception) -> _Outcome:
-    if isinstance(error, LostLease):
-        run.mark_stopped(Stop.LOST)
-        return _Outcome(None, why="lost")
-    if isinstance(error, WhimError):
-        return _Outcome(RequestState.FAILED, error=error.to_wire())
-    if isinstance(error, OperationalError) and run.request.failures < MOST_FAILURES:
-        return _Outcome(None, why=f"the database: {error.orig}", put_off=True)
-    logger.error(
-        "operation %s of request %s failed unexpectedly",
-        run.request.kind,
-        run.id,
-        exc_info=error,
-        extra={"action": "operation-crashed"},
-    )
-    wire: JsonObject = {
-        "code": "WhimError",
-        "message": f"An error in whimbrel itself: {type(error).__name__}: {error}",
-        "remedy": "`whim api logs` has the traceback; please report it.",
-    }
-    return _Outcome(RequestState.FAILED, error=wire)
-
-
-def _essence(error: Exception) -> Exception:
-    """The error that matters most in an exception group: a lost lease, else what a user can read, else the first."""
-    if not isinstance(error, ExceptionGroup):
-        return error
-    inner = [_essence(each) for each in error.exceptions]
-    for kind in (LostLease, WhimError):
-        for each in inner:
-            if isinstance(each, kind):
-                return each
-    return inner[0]
-
 
 async def _quietly(reports: Any) -> None:
     """Progress that cannot be stored must not end the engine: the operation's next write tells the same."""
@@ -574,16 +444,6 @@ async def _quietly(reports: Any) -> None:
         await reports
     except (LostLease, OperationalError) as error:
         logger.warning("progress was not stored: %s", error, extra={"action": "report-failed"})
-
-
-async def _wait(event: asyncio.Event, seconds: float) -> bool:
-    """Wait for an event for so long; whether it came."""
-    try:
-        async with asyncio.timeout(seconds):
-            await event.wait()
-    except TimeoutError:
-        return False
-    return True
 
 
 def _request_id(key: str | None) -> str:

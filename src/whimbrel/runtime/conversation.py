@@ -154,14 +154,18 @@ async def converse(
             await asyncio.gather(writer, return_exceptions=True)
 
 
-async def run(node: Node, script: str, *, data: Data = b"", timeout: float) -> Result:
-    """Run `script` under the node's `sh`, with `data` as its stdin, and collect what it prints."""
+async def run(
+    node: Node, script: str, *, data: Data = b"", timeout: float | None, idle: float | None = None
+) -> Result:
+    """Run `script` under the node's `sh`, with `data` as its stdin, and collect what it prints. What has no
+    `timeout` is bounded by `idle`, the longest time in which nothing moves."""
+    bound = idle or timeout or IDLE
     collected: dict[int, list[bytes]] = {framing.STDOUT: [], framing.STDERR: []}
     size = 0
     try:
         async with (
             asyncio.timeout(timeout),
-            converse(node, script, data=data, idle=timeout) as talk,
+            converse(node, script, data=data, idle=bound) as talk,
             aclosing(talk.pieces()) as pieces,
         ):
             async for kind, piece in pieces:
@@ -170,7 +174,7 @@ async def run(node: Node, script: str, *, data: Data = b"", timeout: float) -> R
                     raise InfraRefused(f"node {node.name} answered with more than {COLLECT_LIMIT >> 20} MB")
                 collected[kind].append(piece)
     except TimeoutError:
-        raise NodeLost(f"node {node.name} did not answer within {timeout:g} s") from None
+        raise NodeLost(f"node {node.name} did not answer within {timeout or bound:g} s") from None
     assert talk.exit_code is not None
     return Result(
         exit_code=talk.exit_code,

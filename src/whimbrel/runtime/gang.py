@@ -192,12 +192,24 @@ class _Gang:
 
     async def _end_others(self) -> None:
         await self._failed.wait()
-        ranks = [rank for rank, state in enumerate(self._states) if state is None or not state.ended]
-        nodes = [self._readers[rank].node for rank in ranks]
-        for rank, answer in zip(
-            ranks, await cancel_gang(nodes, self._job_id, grace=self._grace), strict=True
-        ):
-            if isinstance(answer, InfraError):
-                logger.warning("job %s: rank %d could not be ended: %s", self._job_id, rank, answer)
-            elif self._states[rank] is None and self._errors[rank] is not None:
-                self._states[rank] = answer
+        async with asyncio.TaskGroup() as tasks:
+            for rank in range(len(self._readers)):
+                tasks.create_task(self._end_rank(rank), name=f"job {self._job_id}: end rank {rank}")
+
+    async def _end_rank(self, rank: int) -> None:
+        """Ask until the node has answered, or the rank has ended by itself or was given up."""
+        tries = 0
+        while self._states[rank] is None:
+            gone = self._errors[rank] is not None
+            try:
+                state = await cancel_job(self._readers[rank].node, self._job_id, grace=self._grace)
+            except InfraError as error:
+                logger.info("job %s: rank %d could not be ended yet: %s", self._job_id, rank, error)
+                if gone:
+                    return
+                await asyncio.sleep(_PAUSES[tries])
+                tries = min(tries + 1, len(_PAUSES) - 1)
+                continue
+            if gone:
+                self._states[rank] = state
+            return

@@ -151,8 +151,8 @@ async def wipe_job(node: Node, job_id: str, *, timeout: float = 8.0) -> None:
 class LogReader:
     """`async for offset, data in reader`: the pieces of a log, each with the offset of its first byte.
 
-    `offset` is always where to go on: iterating again, after an error, does so. `state` is what the node said last (after a follow has
-    ended: how the job ended).
+    `offset` is always where to go on: iterating again, after an error, does so. `state` is what the node said
+    last (after a follow has ended: how the job ended).
     """
 
     def __init__(

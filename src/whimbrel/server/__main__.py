@@ -11,9 +11,13 @@ from whimbrel.server.process import run
 
 def main() -> None:
     """Read the arguments and serve."""
-    parser = argparse.ArgumentParser(prog="python -m whimbrel.server", description="The API server of whimbrel.")
+    parser = argparse.ArgumentParser(
+        prog="python -m whimbrel.server", description="The API server of whimbrel."
+    )
     parser.add_argument("--home", type=Path, required=True, help="where it keeps its state")
-    parser.add_argument("--foreground", action="store_true", help="log to standard error, not to DIR/server.log")
+    parser.add_argument(
+        "--foreground", action="store_true", help="log to standard error, not to DIR/server.log"
+    )
     arguments = parser.parse_args()
     run(Home(root=arguments.home.expanduser().absolute()), foreground=arguments.foreground)
 

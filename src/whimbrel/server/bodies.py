@@ -1,5 +1,5 @@
-"""What clients send, as they must send it: unknown or mistyped fields are refused. The task itself is checked by
-`whimbrel.model.yamltask.from_wire`, which knows it field by field.
+"""What clients send, as they must send it: unknown or mistyped fields are refused. The task itself is checked
+by `whimbrel.model.yamltask.from_wire`, which knows it field by field.
 """
 
 from __future__ import annotations

@@ -1,9 +1,10 @@
 """A uvicorn server that leaves gracefully (law 8): two events tell the application when to let go of what.
 
-uvicorn closes its sockets first and tells nobody. Here, while the sockets are still open, `draining` stops the
-claim of new work and turns readiness off; after the delay that load balancers need (none on a laptop) `leaving`
-lets every stream say "reconnect" and end, and running work is handed back; then uvicorn closes. Signals are handled
-by `whimbrel.server.process`, because uvicorn raises a captured signal again, which skips everything after it.
+uvicorn closes its sockets first and tells nobody. Here, while the sockets are still open, `draining` stops
+the claim of new work and turns readiness off; after the delay that load balancers need (none on a laptop)
+`leaving` lets every stream say "reconnect" and end, and running work is handed back; then uvicorn closes.
+Signals are handled by `whimbrel.server.process`, because uvicorn raises a captured signal again, which skips
+everything after it.
 """
 
 from __future__ import annotations

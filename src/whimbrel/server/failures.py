@@ -1,7 +1,8 @@
 """How every failure reaches a client: as a `WhimError`, never as a traceback.
 
-What is foreseen is raised as one. What is not foreseen is written to the server's log with its traceback, and the
-client is told where that is. What a client sent is never repeated in an answer or a log, because it may be secret.
+What is foreseen is raised as one. What is not foreseen is written to the server's log with its traceback, and
+the client is told where that is. What a client sent is never repeated in an answer or a log, because it may
+be secret.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
 """Where the server writes what it does: `server.log` in its home, or standard error in the foreground.
 
-Lines are for people: time, level, logger, sentence. What clients send is not logged, so no secret can be in here.
+Lines are for people: time, level, logger, sentence. What clients send is not logged, so no secret can be in
+here.
 """
 
 from __future__ import annotations
@@ -21,7 +22,9 @@ def configure(path: Path, *, foreground: bool) -> None:
     if foreground:
         handler = logging.StreamHandler(sys.stderr)
     else:
-        handler = logging.handlers.RotatingFileHandler(path, maxBytes=_LARGEST, backupCount=2, encoding="utf-8")
+        handler = logging.handlers.RotatingFileHandler(
+            path, maxBytes=_LARGEST, backupCount=2, encoding="utf-8"
+        )
     formatter = logging.Formatter(
         "%(asctime)s.%(msecs)03dZ %(levelname)s %(name)s: %(message)s", "%Y-%m-%dT%H:%M:%S"
     )

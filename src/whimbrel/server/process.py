@@ -1,9 +1,9 @@
 """The life of the server process: take the home, open the database, serve, and leave within three seconds.
 
-Order of leaving: SIGTERM or SIGINT, readiness off, streams say "reconnect", running work goes back to the queue,
-sockets close, the database closes, `os._exit`. The last is on purpose: a thread that hangs in somebody else's code
-must not keep the process. A second signal, or `LONGEST_GOODBYE`, ends it at once: everything that matters is in the
-database, and the next server carries on as after a crash.
+Order of leaving: SIGTERM or SIGINT, readiness off, streams say "reconnect", running work goes back to the
+queue, sockets close, the database closes, `os._exit`. The last is on purpose: a thread that hangs in somebody
+else's code must not keep the process. A second signal, or `LONGEST_GOODBYE`, ends it at once: everything that
+matters is in the database, and the next server carries on as after a crash.
 """
 
 from __future__ import annotations
@@ -21,11 +21,12 @@ import uvicorn
 
 from whimbrel.model.errors import ServerUnavailable, WhimError
 from whimbrel.model.exitcodes import ExitCode
+from whimbrel.operations.tools import Places
 from whimbrel.server import logfile
 from whimbrel.server.app import create_app
 from whimbrel.server.draining import Drain, DrainingServer
 from whimbrel.server.home import Home
-from whimbrel.server.services import Places, Services
+from whimbrel.server.services import Services
 
 logger = logging.getLogger(__name__)
 
@@ -79,7 +80,8 @@ def _main(home: Home, places: Callable[[], Places] | None) -> int:
 
 
 def _listen(path: os.PathLike[str]) -> socket.socket:
-    """A socket that only this user can open. Whatever is at its path is left by a dead server: we hold the lock."""
+    """A socket that only this user can open. Whatever is at its path is left by a dead server: we hold the
+    lock."""
     if os.path.lexists(path):
         os.unlink(path)
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)

@@ -187,14 +187,19 @@ def _commit(connection: Connection, group: list[_Write]) -> None:
 def _run(connection: Connection, write: _Write) -> None:
     if write.future.cancelled():
         return
+    cause: BaseException | None = None
     try:
         with connection.begin_nested():
-            write.result = write.run(connection)
+            try:
+                write.result = write.run(connection)
+            except BaseException as error:
+                cause = error  # rolling back may fail too, and that would hide why
+                raise
     except BaseException as error:
-        write.error = error
+        write.error = cause or error
         driver: object = connection.connection.dbapi_connection
         if not isinstance(driver, sqlite3.Connection) or not driver.in_transaction:
-            raise _GroupLost from error
+            raise _GroupLost from write.error
 
 
 def _answer(group: list[_Write]) -> None:

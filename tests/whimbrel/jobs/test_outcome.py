@@ -4,7 +4,9 @@ from whimbrel.jobs.outcome import Rank, judge
 from whimbrel.model.status import JobStatus
 
 
-def rank(number: int, code: int | None = 0, *, signal: int | None = None, lost: str = "", by_us: bool = False) -> Rank:
+def rank(
+    number: int, code: int | None = 0, *, signal: int | None = None, lost: str = "", by_us: bool = False
+) -> Rank:
     return Rank(rank=number, node=number, exit_code=code, signal=signal, lost=lost, ended_by_us=by_us)
 
 

@@ -21,6 +21,8 @@ def test_the_cheapest_feasible_offer_wins_and_the_order_decides_among_equals() -
 def test_when_nothing_fits_every_place_says_why() -> None:
     error = no_room([Offer(infra="k8s/a", feasible=False, reason="no node has 64 CPUs; the largest has 8")])
     assert error.message == "k8s/a cannot run this: no node has 64 CPUs; the largest has 8"
-    both = no_room([Offer(infra="k8s/a", feasible=False, reason="too small"), Offer(infra="k8s/b", feasible=False)])
+    both = no_room(
+        [Offer(infra="k8s/a", feasible=False, reason="too small"), Offer(infra="k8s/b", feasible=False)]
+    )
     assert "  k8s/a: too small" in both.message
     assert "  k8s/b: no room" in both.message

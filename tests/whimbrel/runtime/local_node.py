@@ -6,6 +6,7 @@ import asyncio
 import os
 import shutil
 import signal
+import subprocess
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -21,7 +22,7 @@ def make_path(folder: Path, shell: str, *, without: Sequence[str] = ()) -> str:
     if shell == "busybox":
         busybox = shutil.which("busybox")
         assert busybox
-        applets = os.popen(f"{busybox} --list").read().split()
+        applets = subprocess.run([busybox, "--list"], capture_output=True, text=True, check=True).stdout.split()
         for name in applets:
             if name not in ("busybox", *without):
                 (folder / name).symlink_to(busybox)

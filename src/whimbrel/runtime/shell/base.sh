@@ -42,3 +42,11 @@ w_pause() {
   w_tick=1 w_ticks=1
   sleep 1
 }
+
+# w_size FILE: sets size. Without reading the file: wc of busybox would.
+w_size() {
+  size=0
+  [ -f "$1" ] || return 0
+  w_size_field $(ls -ln "$1" 2>/dev/null)
+}
+w_size_field() { size=${5:-0}; }

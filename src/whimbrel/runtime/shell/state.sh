@@ -22,13 +22,6 @@ w_state_of() {
   printf 'state %s %s %s %s %s %s %s %s %s %s\n' "$1" "$p" "$s" "$r" "$c" "$lost" "$x" "$t0" "$t1" "$size"
 }
 
-# Without reading the file: wc of busybox would.
-w_size() {
-  size=0
-  [ -f "$1" ] || return 0
-  w_size_field $(ls -ln "$1" 2>/dev/null)
-}
-w_size_field() { size=${5:-0}; }
 
 w_states() {
   if [ $# = 0 ]; then

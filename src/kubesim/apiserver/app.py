@@ -1,0 +1,240 @@
+"""The API server: who asks, what for, may they, and which handler answers.
+
+    api = ApiServer(open_store("memory"))
+    await api.start()                       # namespaces and the `kubernetes` Service
+    serving = await serve(api, tls=...)     # over HTTP, or
+    client = Client(InProcessTransport(api))
+
+A request passes authentication, routing, authorization and negotiation here, and is then one call of a handler:
+`reading`, `writing`, `patching`, `deleting`, or what `subresources` names. Handlers are functions of the Core and the
+Call; errors of all of them become a Status in one place. What is not a resource (health, version, discovery) is in
+`endpoints`.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Callable
+
+from kubesim import errors
+from kubesim.apiserver import bootstrap, deleting, endpoints, patching, reading, subresources, writing
+from kubesim.apiserver.admission import default_admission
+from kubesim.apiserver.allocation import DEFAULT_NETWORK, ServiceAddresses
+from kubesim.apiserver.asgi import Streams, WebSocket
+from kubesim.apiserver.auth import Attributes, Authenticator, authorize
+from kubesim.apiserver.calls import Call
+from kubesim.apiserver.core import Core
+from kubesim.apiserver.environment import Environment
+from kubesim.apiserver.negotiation import wanted
+from kubesim.apiserver.nodes import NodeDirectory
+from kubesim.apiserver.rendering import Renderer
+from kubesim.apiserver.requests import ApiRequest, Reply, StreamReply, User, json_reply
+from kubesim.apiserver.routing import Route, parse_route
+from kubesim.errors import StatusError
+from kubesim.schema.registry import Registry, ResourceType, builtin
+from kubesim.store import StorageFailed, Store, StoreClosed
+
+log = logging.getLogger(__name__)
+
+Answer = Reply | StreamReply
+Handler = Callable[[Core, Call], Awaitable[Answer]]
+
+_COLLECTION = {"GET": "list", "POST": "create", "DELETE": "deletecollection"}
+_OBJECT = {"GET": "get", "PUT": "update", "PATCH": "patch", "DELETE": "delete"}
+_SUBRESOURCE = {**_OBJECT, "POST": "create"}
+
+
+async def _get(core: Core, call: Call) -> Answer:
+    return await reading.get(call)
+
+
+async def _list(core: Core, call: Call) -> Answer:
+    return await reading.list_(call)
+
+
+async def _watch(core: Core, call: Call) -> Answer:
+    return await reading.watch(call)
+
+
+_HANDLERS: dict[str, Handler] = {
+    "get": _get,
+    "list": _list,
+    "watch": _watch,
+    "create": writing.create,
+    "update": writing.update,
+    "patch": patching.patch,
+    "delete": deleting.delete,
+    "deletecollection": deleting.delete_collection,
+}
+
+
+class ApiServer:
+    """One Kubernetes API. It belongs to the event loop that starts it."""
+
+    def __init__(
+        self,
+        store: Store,
+        registry: Registry | None = None,
+        nodes: NodeDirectory | None = None,
+        auth: Authenticator | None = None,
+        environment: Environment | None = None,
+        *,
+        service_network: str = DEFAULT_NETWORK,
+    ) -> None:
+        environment = environment or Environment()
+        self.store = store
+        self.registry = registry or builtin()
+        self.nodes = nodes or NodeDirectory()
+        self.auth = auth or Authenticator()
+        self.streams = Streams()
+        self.core = Core(
+            store=store,
+            registry=self.registry,
+            nodes=self.nodes,
+            environment=environment,
+            addresses=ServiceAddresses(environment, service_network),
+            admission=default_admission(),
+            auth=self.auth,
+        )
+        self._storages: dict[ResourceType, ResourceType] = {}
+        self._started = False
+
+    async def start(self) -> None:
+        """Make what every cluster has, unless it is there already. Call it once, before serving."""
+        await bootstrap.start(self.core)
+        self._started = True
+
+    @property
+    def ready(self) -> bool:
+        return self._started and not self.streams.draining
+
+    def drain(self) -> None:
+        """End all streams cleanly; from now on the server says that it is not ready."""
+        self.streams.drain()
+
+    # Requests
+
+    def authenticate(self, headers: dict[str, str], certificate_user: User | None) -> User:
+        return self.auth.authenticate(headers, certificate_user)
+
+    async def handle(self, request: ApiRequest) -> Answer:
+        """Answer a request. Never raises, but for cancellation."""
+        try:
+            return await self._dispatch(request)
+        except Exception as error:
+            return self.failure(error)
+
+    async def _dispatch(self, request: ApiRequest) -> Answer:
+        route = parse_route(request.path)
+        if route is None or not route.plural:
+            verb = request.method.lower()
+            authorize(request.user, Attributes(verb=verb, path=request.path))
+            return endpoints.answer(self, request, route)
+        rt = self.registry.find(route.group, route.version, route.plural)
+        verb = verb_of(request, route)
+        authorize(request.user, _attributes(request, route, verb))
+        if rt is None:
+            return endpoints.no_such_resource(self.registry, route)
+        if rt.namespaced != (route.namespace is not None) and not _across(rt, route, verb):
+            return endpoints.no_such_resource(self.registry, route, rt)
+        handler = self._handler(rt, route, verb, request)
+        call = self._call(request, route, rt, watch=verb == "watch")
+        if self.streams.draining and verb == "watch":
+            raise errors.unavailable("the server is shutting down")
+        return await handler(self.core, call)
+
+    def _handler(self, rt: ResourceType, route: Route, verb: str, request: ApiRequest) -> Handler:
+        if route.subresource is None:
+            if verb not in rt.verbs or request.method in ("HEAD", "OPTIONS"):
+                raise errors.method_not_allowed()
+            special = subresources.find_for_resource(rt, verb)
+            return special or _HANDLERS[verb]
+        known = rt.subresources.get(route.subresource)
+        if known is None:
+            raise errors.no_such_path()
+        if verb not in known.verbs:
+            raise errors.method_not_allowed()
+        return subresources.find(rt, known, verb) or _HANDLERS[verb]
+
+    def _call(self, request: ApiRequest, route: Route, rt: ResourceType, *, watch: bool = False) -> Call:
+        storage = self._storages.get(rt)
+        if storage is None or rt.custom:
+            storage = self._storages[rt] = self.core.storage(rt)
+        form = wanted(request.headers.get("accept", ""), watch=watch)
+        return Call(
+            request=request,
+            route=route,
+            rt=rt,
+            storage=storage,
+            store=self.store,
+            renderer=Renderer(rt, storage, form, request),
+        )
+
+    async def channel(self, request: ApiRequest, protocols: list[str], socket: WebSocket) -> Reply | None:
+        """Serve a WebSocket; a Reply refuses it."""
+        try:
+            route = parse_route(request.path)
+            rt = self.registry.find(route.group, route.version, route.plural) if route else None
+            if route is None or rt is None or route.subresource is None:
+                raise errors.no_such_path()
+            authorize(request.user, _attributes(request, route, "create"))
+            handler = subresources.find_channel(rt, route.subresource)
+            if handler is None or self.streams.draining:
+                raise errors.bad_request("this resource cannot be opened as a WebSocket")
+            await handler(self.core, self._call(request, route, rt), protocols, socket)
+        except Exception as error:
+            if socket.accepted:
+                log.warning("%s ended: %r", request.path, error, exc_info=_unexpected(error))
+                return None
+            return self.failure(error)
+        return None
+
+    def failure(self, error: Exception) -> Reply:
+        """The Status for an error."""
+        if isinstance(error, StoreClosed):
+            error = errors.unavailable("the server is shutting down")
+        elif isinstance(error, StorageFailed):
+            error = StatusError(507, "InsufficientStorage", f"{error}: {error.remedy}")
+        elif isinstance(error, TimeoutError):
+            error = errors.timeout("Timeout: request did not complete within the allotted timeout")
+        elif not isinstance(error, StatusError):
+            log.error("a request failed", exc_info=error)
+            error = errors.internal(f"{type(error).__name__}: {error}")
+        reply = json_reply(error.to_status(), error.code)
+        reply.headers.extend(error.headers.items())
+        return reply
+
+
+def verb_of(request: ApiRequest, route: Route) -> str:
+    """The verb in the words of authorization and discovery."""
+    if route.watch or (request.method == "GET" and route.name is None and request.query.flag("watch")):
+        return "watch"
+    if route.subresource is not None:
+        table = _SUBRESOURCE
+    else:
+        table = _COLLECTION if route.name is None else _OBJECT
+    return table.get(request.method, request.method.lower())
+
+
+def _attributes(request: ApiRequest, route: Route, verb: str) -> Attributes:
+    namespace = route.namespace or ""
+    if route.plural == "namespaces" and not route.group and route.name:
+        namespace = route.name
+    return Attributes(
+        verb=verb,
+        path=request.path,
+        group=route.group,
+        resource=route.plural,
+        subresource=route.subresource or "",
+        namespace=namespace,
+        name=route.name or "",
+    )
+
+
+def _across(rt: ResourceType, route: Route, verb: str) -> bool:
+    """A list or watch of a namespaced resource across all namespaces."""
+    return rt.namespaced and route.name is None and verb in ("list", "watch")
+
+
+def _unexpected(error: Exception) -> bool:
+    return not isinstance(error, StatusError | ConnectionError | TimeoutError | ExceptionGroup)

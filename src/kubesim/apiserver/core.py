@@ -1,0 +1,57 @@
+"""What all handlers share: the store, the registry, time and chance, who hands out addresses.
+
+The Core is made once with the ApiServer. It holds no request and decides nothing.
+"""
+
+from __future__ import annotations
+
+from kubesim.apiserver.admission.base import Admission
+from kubesim.apiserver.allocation import ServiceAddresses
+from kubesim.apiserver.environment import Environment
+from kubesim.apiserver.kinds import conversion
+from kubesim.apiserver.kinds.base import Context
+from kubesim.apiserver.nodes import NodeDirectory
+from kubesim.apiserver.objects import Decoded
+from kubesim.apiserver.requests import JsonObject
+from kubesim.schema.registry import Registry, ResourceType
+from kubesim.store import Store
+
+
+class Core:
+    def __init__(
+        self,
+        store: Store,
+        registry: Registry,
+        nodes: NodeDirectory,
+        environment: Environment,
+        addresses: ServiceAddresses,
+        admission: Admission,
+    ) -> None:
+        self.store = store
+        self.registry = registry
+        self.nodes = nodes
+        self.environment = environment
+        self.addresses = addresses
+        self.admission = admission
+        self.decoded = Decoded()
+
+    def context(self) -> Context:
+        """What strategies may know."""
+        return Context(
+            now=self.environment.timestamp(), choose=self.environment.choose, allocator=self.addresses
+        )
+
+    def storage(self, rt: ResourceType) -> ResourceType:
+        return conversion.storage_type(rt, self.registry)
+
+    def to_storage(self, rt: ResourceType, obj: JsonObject) -> JsonObject:
+        """The object in the version that it is stored in."""
+        return conversion.to_storage(rt, obj)
+
+    def lookup(self, group: str, version: str, plural: str, key: str) -> JsonObject | None:
+        """Another object by its name in the store (`namespace/name`). Shared: do not change it."""
+        stored = self.store.head(f"{group}/{plural}", key)
+        if stored is None:
+            return None
+        rt = self.registry.find(group, version, plural)
+        return self.decoded.get(stored, rt) if rt is not None else None

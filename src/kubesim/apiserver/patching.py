@@ -1,0 +1,115 @@
+"""PATCH: four kinds of patches, chosen by the Content-Type, one way into the store."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import orjson
+
+from kubesim import errors
+from kubesim.apiserver.calls import Call
+from kubesim.apiserver.core import Core
+from kubesim.apiserver.negotiation import media_type
+from kubesim.apiserver.options import WriteOptions, write_options
+from kubesim.apiserver.patch import apply as server_side
+from kubesim.apiserver.patch.jsonpatch import json_patch
+from kubesim.apiserver.patch.merge import merge_patch
+from kubesim.apiserver.patch.strategic import strategic_merge
+from kubesim.apiserver.requests import JsonObject, Reply
+from kubesim.apiserver.writing import change_object, create_object, reply
+from kubesim.schema.decode import Body, Decoded, decode_patched, duplicate_keys, load_yaml
+from kubesim.schema.types import type_of
+
+JSON_PATCH = "application/json-patch+json"
+MERGE_PATCH = "application/merge-patch+json"
+STRATEGIC_PATCH = "application/strategic-merge-patch+json"
+APPLY_PATCH = "application/apply-patch+yaml"
+_TYPES = (JSON_PATCH, MERGE_PATCH, STRATEGIC_PATCH, APPLY_PATCH)
+
+
+async def patch(core: Core, call: Call) -> Reply:
+    media = media_type(call.request.headers.get("content-type", ""))
+    if media not in _TYPES or (media == STRATEGIC_PATCH and call.rt.custom):
+        raise errors.unsupported_patch()
+    options = write_options(call.request, "PatchOptions", apply=media == APPLY_PATCH)
+    if media == APPLY_PATCH:
+        return await _apply(core, call, options)
+    body = _parse(call.request.body)
+    patched = _patcher(call, media, body.value)
+
+    def change(old: JsonObject) -> Decoded:
+        return _checked(call, options, old, patched(old), body.duplicates)
+
+    return reply(call, await change_object(core, call, change, options))
+
+
+def _parse(body: bytes) -> Body:
+    try:
+        value = orjson.loads(body)
+    except orjson.JSONDecodeError as error:
+        raise errors.bad_request(f"error decoding patch: {error}") from None
+    return Body(value, duplicate_keys(value, body))
+
+
+def _patcher(call: Call, media: str, value: Any) -> Callable[[JsonObject], Any]:
+    if media == JSON_PATCH:
+        if not isinstance(value, list):
+            raise errors.bad_request(
+                "json: cannot unmarshal object into Go value of type jsonpatch.Patch"
+            )
+        return lambda old: json_patch(old, value)
+    if not isinstance(value, dict):
+        raise errors.bad_request(
+            "json: cannot unmarshal array into Go value of type map[string]interface {}"
+        )
+    if media == MERGE_PATCH:
+        return lambda old: merge_patch(old, value)
+    return lambda old: strategic_merge(type_of(call.rt), old, value)
+
+
+def _checked(
+    call: Call, options: WriteOptions, old: JsonObject, patched: Any, duplicates: tuple[str, ...]
+) -> Decoded:
+    decoded = decode_patched(
+        call.rt, patched, lambda: orjson.dumps(patched).decode(), options.validation, duplicates
+    )
+    check_identity(call, decoded.obj)
+    return decoded
+
+
+def check_identity(call: Call, obj: JsonObject) -> None:
+    """Name and namespace of a patched object are those of the URL."""
+    meta = obj["metadata"]
+    if meta.get("name") != call.name:
+        if not meta.get("name"):
+            raise errors.bad_request(
+                f"the name of the object ({call.name} based on URL) was undeterminable: name must be provided"
+            )
+        raise errors.bad_request(
+            f"the name of the object ({meta['name']}) does not match the name on the URL ({call.name})"
+        )
+    if call.rt.namespaced and meta.get("namespace") != call.namespace:
+        raise errors.bad_request(
+            "the namespace of the provided object does not match the namespace sent on the request"
+        )
+
+
+# Server-side apply
+
+
+async def _apply(core: Core, call: Call, options: WriteOptions) -> Reply:
+    applied = _applied(call)
+    while True:
+        if core.store.head(call.resource, call.key) is None:
+            if call.route.subresource:
+                raise call.not_found()
+            obj = _merged(core, call, None, applied, options)
+            return reply(
+                call, await create_object(core, call, Decoded(obj, []), options, operation="Apply")
+            )
+
+        def change(old: JsonObject) -> Decoded:
+            return Decoded(_merged(core, call, old, applied, options), [])
+
+        return reply(call, await change_object(core, call, change, options, operation="Apply"))

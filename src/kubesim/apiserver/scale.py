@@ -1,0 +1,88 @@
+"""The scale subresource: the number of replicas of anything that has one, as an object of its own.
+
+The Scale has the name, uid and version of the object that it is of; writing it is writing that object's replicas.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from kubesim import errors
+from kubesim.apiserver.calls import Call
+from kubesim.apiserver.core import Core
+from kubesim.apiserver.negotiation import media_type
+from kubesim.apiserver.options import WriteOptions, write_options
+from kubesim.apiserver.patching import APPLY_PATCH, plain_patch
+from kubesim.apiserver.requests import JsonObject, Reply
+from kubesim.apiserver.selectors import shown_selector
+from kubesim.apiserver.writing import change_object, read_as
+from kubesim.schema.decode import Decoded, convert
+from kubesim.schema.types import kind_type
+
+_COPIED = ("name", "namespace", "uid", "resourceVersion", "creationTimestamp")
+
+
+def scale_of(obj: JsonObject) -> JsonObject:
+    """The Scale of a Deployment, ReplicaSet, StatefulSet or ReplicationController."""
+    meta, spec, status = obj["metadata"], obj.get("spec") or {}, obj.get("status") or {}
+    made: JsonObject = {
+        "kind": "Scale",
+        "apiVersion": "autoscaling/v1",
+        "metadata": {key: meta[key] for key in _COPIED if key in meta},
+        "spec": {"replicas": spec["replicas"]} if spec.get("replicas") else {},
+        "status": {"replicas": status.get("replicas", 0)},
+    }
+    selector = spec.get("selector")
+    text = shown_selector(selector) if isinstance(selector, dict) and "matchLabels" in selector else None
+    if text is None and isinstance(selector, dict):
+        text = shown_selector(selector if "matchExpressions" in selector else {"matchLabels": selector})
+    if text:
+        made["status"]["selector"] = text
+    return made
+
+
+async def get(core: Core, call: Call) -> Reply:
+    stored = call.table.get(call.key)
+    if stored is None:
+        raise call.not_found()
+    return call.renderer.document(scale_of(call.renderer.decoded(stored)))
+
+
+async def update(core: Core, call: Call) -> Reply:
+    options = write_options(call.request, "UpdateOptions")
+    wanted = read_as(call, "autoscaling", "v1", "Scale", options).obj
+    name = wanted["metadata"].get("name")
+    if name and name != call.name:
+        raise errors.bad_request(
+            f"the name of the object ({name}) does not match the name on the URL ({call.name})"
+        )
+    return await _write(core, call, options, lambda _: wanted)
+
+
+async def patch(core: Core, call: Call) -> Reply:
+    media = media_type(call.request.headers.get("content-type", ""))
+    if media == APPLY_PATCH:
+        raise errors.unsupported_patch()
+    options = write_options(call.request, "PatchOptions")
+    type_ = kind_type("autoscaling", "v1", "Scale")
+    if type_ is None:
+        raise errors.no_such_path()
+    patched = plain_patch(type_, media, call.request.body)
+    return await _write(core, call, options, lambda scale: convert(type_, patched(scale))[0])
+
+
+async def _write(core: Core, call: Call, options: WriteOptions, change: Any) -> Reply:
+    def changed(old: JsonObject) -> Decoded:
+        wanted = change(scale_of(old))
+        replicas = (wanted.get("spec") or {}).get("replicas", 0)
+        if replicas < 0:
+            problem = errors.invalid_value("spec.replicas", replicas, "must be greater than or equal to 0")
+            raise errors.invalid("Scale.autoscaling", call.name, [problem])
+        meta = dict(old["metadata"])
+        version = wanted["metadata"].get("resourceVersion")
+        meta["resourceVersion"] = version or "0"
+        return Decoded({**old, "metadata": meta, "spec": {**old["spec"], "replicas": replicas}}, [])
+
+    written = await change_object(core, call, changed, options)
+    obj = call.renderer.decoded(written.stored) if written.stored is not None else written.obj
+    return call.renderer.document(scale_of(obj))

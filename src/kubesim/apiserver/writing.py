@@ -1,0 +1,376 @@
+"""create, update and patch: from what a client sent to one commit in the store.
+
+A create is decoded, defaulted, named, admitted, prepared, validated, and stored. An update is the same around the
+object as it is: whoever wants a change hands in a function from the old object to the new one, which is repeated when
+somebody else was faster, unless the client has pinned the version that it saw. An update that changes nothing writes
+nothing. Everything that is particular to a kind is its Strategy's, who owns which field is `patch.managed`'s.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from kubesim import errors
+from kubesim.apiserver.admission.base import Attempt, Operation
+from kubesim.apiserver.calls import Call
+from kubesim.apiserver.core import Core
+from kubesim.apiserver.deleting import remove
+from kubesim.apiserver.kinds import strategy
+from kubesim.apiserver.objects import encode
+from kubesim.apiserver.options import WriteOptions, write_options
+from kubesim.apiserver.patch import managed
+from kubesim.apiserver.requests import JSON, JsonObject, Reply
+from kubesim.schema.decode import (
+    SCHEME,
+    DecodeError,
+    Decoded,
+    convert,
+    decode,
+    parse_body,
+    strict_texts,
+)
+from kubesim.schema.defaults import default
+from kubesim.schema.meta import carry_over, generated_name
+from kubesim.schema.types import kind_type
+from kubesim.schema.validate import validate_create, validate_update
+from kubesim.store import KeyExists, KeyMissing, RevisionMismatch, Stored
+
+ATTEMPTS = 20
+NAME_ATTEMPTS = 8
+
+Change = Callable[[JsonObject], Decoded]
+"""From the object as it is (in the version of the request) to the object as it is wanted."""
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """What a write has led to: an object in the store, or (dry run, last update of what goes) one that is not."""
+
+    obj: JsonObject
+    stored: Stored | None
+    warnings: list[str]
+    created: bool = False
+
+
+def attempt(call: Call, operation: Operation, options: WriteOptions, old: JsonObject | None = None) -> Attempt:
+    return Attempt(
+        operation=operation,
+        rt=call.rt,
+        subresource=call.route.subresource or "",
+        namespace=call.namespace,
+        name=call.name,
+        user=call.request.user,
+        old=old,
+        dry_run=options.dry_run,
+    )
+
+
+def reply(call: Call, written: Written) -> Reply:
+    status = 201 if written.created else 200
+    if written.stored is not None:
+        answer = call.renderer.one(written.stored, status)
+    else:
+        answer = call.renderer.object(written.obj, status)
+    for text in dict.fromkeys(written.warnings):
+        answer.headers.append(("Warning", f'299 - "{_escaped(text)}"'))
+    return answer
+
+
+def _escaped(text: str) -> str:
+    return text.replace("\\", "\\\\").replace('"', '\\"')
+
+
+def read_object(call: Call, options: WriteOptions) -> Decoded:
+    """The object in the body of a create or an update."""
+    kind = call.rt.kind
+    body = parse_body(call.request.headers.get("content-type", JSON), call.request.body, kind)
+    return decode(call.rt, body.value, options.validation, body.duplicates)
+
+
+def read_as(call: Call, group: str, version: str, kind: str, options: WriteOptions) -> Decoded:
+    """The body of a subresource that takes another kind than its resource: Binding, Eviction, TokenRequest."""
+    body = parse_body(call.request.headers.get("content-type", JSON), call.request.body, kind)
+    api_version = f"{group}/{version}" if group else version
+    given_version = body.value.get("apiVersion") or api_version
+    given_kind = body.value.get("kind") or kind
+    if given_kind != kind or given_version.partition("/")[0] != api_version.partition("/")[0]:
+        raise errors.bad_request(
+            f'{given_kind} in version "{given_version}" cannot be handled as a {kind}: no kind "{given_kind}" is '
+            f'registered for version "{given_version}" in scheme "{SCHEME}"'
+        )
+    type_ = kind_type(group, version, kind)
+    if type_ is None:
+        raise errors.no_such_path()
+    try:
+        obj, unknown = convert(type_, body.value)
+    except DecodeError as wrong:
+        raise errors.bad_request(
+            f'{kind} in version "{version}" cannot be handled as a {kind}: {wrong}'
+        ) from None
+    texts = strict_texts(unknown, body.duplicates) if options.validation != "Ignore" else []
+    if texts and options.validation == "Strict":
+        raise errors.bad_request(
+            f'{kind} in version "{version}" cannot be handled as a {kind}: strict decoding error: {", ".join(texts)}'
+        )
+    return Decoded({"kind": kind, "apiVersion": api_version, **obj}, texts)
+
+
+# Create
+
+
+async def create(core: Core, call: Call) -> Reply:
+    options = write_options(call.request, "CreateOptions")
+    decoded = read_object(call, options)
+    return reply(call, await create_object(core, call, decoded, options))
+
+
+async def create_object(
+    core: Core, call: Call, decoded: Decoded, options: WriteOptions, *, operation: str = "Update"
+) -> Written:
+    """Store a new object. `operation` says how its fields are owned: by Update, or already settled by Apply."""
+    rt, kind = call.rt, strategy(call.rt)
+    obj = _named(core, call, decoded.obj)
+    for remaining in reversed(range(NAME_ATTEMPTS)):
+        made = default(rt, _identified(core, call, obj))
+        made = await core.admission.admit(core, attempt(call, "CREATE", options), made)
+        context = core.context()
+        made = kind.prepare_create(rt, made, context)
+        problems = validate_create(rt, made)
+        if problems:
+            raise errors.invalid(rt.group_kind, made["metadata"].get("name", ""), problems)
+        made = kind.allocate(rt, None, made, context)
+        if operation == "Update":
+            made = managed.updated(rt, None, made, options.manager, context.now)
+        warnings = [*decoded.warnings, *kind.warnings(rt, None, made)]
+        key = f"{call.namespace}/{made['metadata']['name']}"
+        try:
+            stored = await _store_new(core, call, key, made, options)
+        except KeyExists:
+            kind.release(rt, made, context)
+            if obj["metadata"].get("name") or not remaining:
+                raise _exists(call, obj, made) from None
+            continue
+        if stored is None:
+            kind.release(rt, made, context)
+        return Written(made, stored, warnings, created=True)
+    raise AssertionError("the last attempt returns or raises")
+
+
+async def _store_new(
+    core: Core, call: Call, key: str, obj: JsonObject, options: WriteOptions
+) -> Stored | None:
+    if options.dry_run:
+        if core.store.head(call.resource, key) is not None:
+            raise KeyExists(key)
+        return None
+    state = core.to_storage(call.rt, obj)
+    return await core.store.create(call.resource, key, lambda revision: encode(state, revision))
+
+
+def _exists(call: Call, obj: JsonObject, made: JsonObject) -> errors.StatusError:
+    resource, name = call.rt.group_resource, made["metadata"]["name"]
+    if obj["metadata"].get("name"):
+        return errors.already_exists(resource, name)
+    return errors.generated_name_conflict(resource, name)
+
+
+def _named(core: Core, call: Call, obj: JsonObject) -> JsonObject:
+    """Check what the body says about itself against the URL."""
+    meta = obj["metadata"]
+    if meta.get("resourceVersion"):
+        raise errors.unclassified("resourceVersion should not be set on objects to be created")
+    return {**obj, "metadata": {**meta, **_namespace(call, meta)}}
+
+
+def _namespace(call: Call, meta: JsonObject) -> JsonObject:
+    if not call.rt.namespaced:
+        return {}
+    if meta.get("namespace") and meta["namespace"] != call.namespace:
+        raise errors.bad_request(
+            "the namespace of the provided object does not match the namespace sent on the request"
+        )
+    return {"namespace": call.namespace}
+
+
+_SYSTEM_FIELDS = frozenset({"deletionTimestamp", "deletionGracePeriodSeconds", "selfLink", "managedFields"})
+
+
+def _identified(core: Core, call: Call, obj: JsonObject) -> JsonObject:
+    """The object with what only the server gives: a name from generateName, uid and creationTimestamp."""
+    meta = {key: value for key, value in obj["metadata"].items() if key not in _SYSTEM_FIELDS}
+    if obj["metadata"].get("managedFields"):
+        meta["managedFields"] = obj["metadata"]["managedFields"]
+    if not call.rt.namespaced:
+        meta.pop("namespace", None)
+    if not meta.get("name") and meta.get("generateName"):
+        meta["name"] = generated_name(meta["generateName"], core.environment.choose)
+    meta["uid"] = core.environment.uid()
+    meta["creationTimestamp"] = core.environment.timestamp()
+    return {**obj, "metadata": meta}
+
+
+# Update
+
+
+async def update(core: Core, call: Call) -> Reply:
+    options = write_options(call.request, "UpdateOptions")
+    decoded = read_object(call, options)
+    meta = decoded.obj["metadata"]
+    if not meta.get("name"):
+        raise errors.bad_request(
+            f"the name of the object ({call.name} based on URL) was undeterminable: name must be provided"
+        )
+    if meta["name"] != call.name:
+        raise errors.bad_request(
+            f"the name of the object ({meta['name']}) does not match the name on the URL ({call.name})"
+        )
+    named = Decoded({**decoded.obj, "metadata": {**meta, **_namespace(call, meta)}}, decoded.warnings)
+    if core.store.head(call.resource, call.key) is None:
+        return await _create_by_update(core, call, named, options)
+    return reply(call, await change_object(core, call, lambda _: named, options, expect_uid=meta.get("uid")))
+
+
+async def _create_by_update(core: Core, call: Call, decoded: Decoded, options: WriteOptions) -> Reply:
+    """PUT of what is not there: some kinds are created by it."""
+    if not strategy(call.rt).create_on_update or call.route.subresource:
+        raise call.not_found()
+    if decoded.obj["metadata"].get("uid"):
+        raise errors.conflict(
+            call.rt.group_resource,
+            call.name,
+            "StorageError: invalid object, Code: 4, Key: "
+            f"{registry_key(call)}, ResourceVersion: 0, AdditionalErrorMsg: Precondition failed: "
+            f"UID in precondition: {decoded.obj['metadata']['uid']}, UID in object meta: ",
+        )
+    meta = {key: value for key, value in decoded.obj["metadata"].items() if key != "resourceVersion"}
+    new = Decoded({**decoded.obj, "metadata": meta}, decoded.warnings)
+    return reply(call, await create_object(core, call, new, options))
+
+
+def registry_key(call: Call) -> str:
+    """The name that the object would have in etcd: some messages show it."""
+    parts = [call.rt.plural] + ([call.namespace] if call.namespace else []) + [call.name]
+    return "/registry/" + "/".join(parts)
+
+
+async def change_object(
+    core: Core,
+    call: Call,
+    change: Change,
+    options: WriteOptions,
+    *,
+    expect_uid: str | None = None,
+    operation: str = "Update",
+) -> Written:
+    """Change the object that the call names. Raises StatusError 404, 409, 422."""
+    for _ in range(ATTEMPTS):
+        stored = call.head()
+        old = call.renderer.decoded(stored)
+        decoded = change(old)
+        if expect_uid and expect_uid != old["metadata"]["uid"]:
+            raise errors.conflict(
+                call.rt.group_resource,
+                call.name,
+                f"StorageError: invalid object, Code: 4, Key: {registry_key(call)}, ResourceVersion: "
+                f"{old['metadata']['resourceVersion']}, AdditionalErrorMsg: Precondition failed: "
+                f"UID in precondition: {expect_uid}, UID in object meta: {old['metadata']['uid']}",
+            )
+        pinned = _check_version(call, old, decoded.obj)
+        new = await _prepared(core, call, old, decoded.obj, options, operation)
+        warnings = [*decoded.warnings, *strategy(call.rt).warnings(call.rt, old, new)]
+        try:
+            return await _commit(core, call, stored, old, new, options, warnings)
+        except RevisionMismatch:
+            if pinned:
+                raise errors.conflict(call.rt.group_resource, call.name) from None
+        except KeyMissing:
+            raise call.not_found() from None
+    raise errors.conflict(call.rt.group_resource, call.name)
+
+
+async def change_raw(
+    core: Core, call: Call, change: Callable[[JsonObject], JsonObject], options: WriteOptions
+) -> Written:
+    """Change the object as the server itself does it: no strategy, no validation, no field manager."""
+    for _ in range(ATTEMPTS):
+        stored = call.head()
+        old = call.renderer.decoded(stored)
+        try:
+            return await _commit(core, call, stored, old, change(old), options, [])
+        except RevisionMismatch:
+            continue
+        except KeyMissing:
+            raise call.not_found() from None
+    raise errors.conflict(call.rt.group_resource, call.name)
+
+
+def _check_version(call: Call, old: JsonObject, new: JsonObject) -> bool:
+    """Whether the client has pinned the version. Raises StatusError when it has, and has pinned another one."""
+    version = new["metadata"].get("resourceVersion") or "0"
+    if not (version.isascii() and version.isdigit()):
+        raise errors.unclassified(f"strconv.ParseUint: parsing {errors.quoted(version)}: invalid syntax")
+    if int(version) == 0:
+        if not strategy(call.rt).unconditional_update:
+            problem = errors.invalid_value(
+                "metadata.resourceVersion", 0, "must be specified for an update"
+            )
+            raise errors.invalid(call.rt.group_resource, call.name, [problem])
+        return False
+    if version != old["metadata"]["resourceVersion"]:
+        raise errors.conflict(call.rt.group_resource, call.name)
+    return True
+
+
+async def _prepared(
+    core: Core, call: Call, old: JsonObject, new: JsonObject, options: WriteOptions, operation: str
+) -> JsonObject:
+    rt, kind = call.rt, strategy(call.rt)
+    subresource = call.route.subresource or ""
+    meta = carry_over(old["metadata"], new["metadata"])
+    meta["resourceVersion"] = old["metadata"]["resourceVersion"]
+    new = default(rt, {**new, "metadata": meta})
+    new = await core.admission.admit(core, attempt(call, "UPDATE", options, old), new)
+    context = core.context()
+    new = kind.prepare_update(rt, old, new, subresource, context)
+    problems = validate_update(rt, old, new, subresource)
+    if problems:
+        raise errors.invalid(rt.group_kind, call.name, problems)
+    new = kind.allocate(rt, old, new, context)
+    if operation == "Update":
+        new = managed.updated(rt, old, new, options.manager, context.now, subresource)
+    return new
+
+
+async def _commit(
+    core: Core,
+    call: Call,
+    stored: Stored,
+    old: JsonObject,
+    new: JsonObject,
+    options: WriteOptions,
+    warnings: list[str],
+) -> Written:
+    ends = _ends(call, new)
+    if options.dry_run:
+        return Written(new, None, warnings)
+    if ends:
+        await remove(core, call.rt, stored, new)
+        return Written(new, None, warnings)
+    if new == old:
+        return Written(old, stored, warnings)
+    state = core.to_storage(call.rt, new)
+    written = await core.store.update(
+        call.resource, call.key, stored.revision, lambda revision: encode(state, revision)
+    )
+    return Written(new, written, warnings)
+
+
+def _ends(call: Call, new: JsonObject) -> bool:
+    """Whether nothing keeps the object any more, which is being deleted."""
+    meta = new["metadata"]
+    if not meta.get("deletionTimestamp") or meta.get("finalizers"):
+        return False
+    if call.rt.group_resource == "namespaces":
+        return not new.get("spec", {}).get("finalizers")
+    return not meta.get("deletionGracePeriodSeconds")

@@ -1,0 +1,238 @@
+"""`kubesim`: the commands, their options and what they print.
+
+Every command imports what it does when it runs, so that `--help` costs only click. An error is its message and its
+remedy on standard error and a code of the registry (`kubesim.cluster.exitcodes`); results go to standard output.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NoReturn
+
+import click
+
+from kubesim import __version__
+from kubesim.cluster.errors import ClusterError
+from kubesim.cluster.exitcodes import ExitCode
+from kubesim.cluster.home import DEFAULT_NAME
+
+Command = Callable[..., Any]
+
+
+class Seconds(click.ParamType[float]):
+    """`30s`, `2m`, `1.5`: a length of time."""
+
+    name = "duration"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """Seconds."""
+        if isinstance(value, float):
+            return value
+        text = str(value).strip()
+        number, factor = (text, 1.0)
+        for suffix, seconds in (("ms", 0.001), ("s", 1.0), ("m", 60.0), ("h", 3600.0)):
+            if text.endswith(suffix):
+                number, factor = text.removesuffix(suffix), seconds
+                break
+        try:
+            found = float(number) * factor
+        except ValueError:
+            found = -1.0
+        if not 0 <= found < 1e7:
+            self.fail(f"{text!r} is not a length of time; write 30s, 2m or 0.5s", param, ctx)
+        return found
+
+
+_name = click.option("--name", default=DEFAULT_NAME, show_default=True, help="Name of the cluster.")
+_wait = click.option(
+    "--wait", type=Seconds(), help="Wait until the cluster is ready, at most so long (30s, 2m)."
+)
+_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(__version__, prog_name="kubesim")
+def cli() -> None:
+    """A Kubernetes on this machine: API server, scheduler, controllers, and nodes that run pods as processes."""
+
+
+@cli.group()
+def create() -> None:
+    """Create a cluster."""
+
+
+@create.command("cluster")
+@_name
+@_wait
+@click.option(
+    "--process-node", is_flag=True, help="Make this machine a node that runs pods as local processes."
+)
+@click.option(
+    "--store",
+    type=click.Choice(["memory", "durable"]),
+    default="durable",
+    show_default=True,
+    help="Keep objects in memory only, or on disk (an answered write survives a crash).",
+)
+@click.option("--port", default=0, help="Port of the API server.  [default: a free one]")
+@click.option("--kubeconfig", help="File that gets the context; '' for none.  [default: as kubectl]")
+@click.option(
+    "--keep-current-context", is_flag=True, help="Leave the current context as it is if there is one."
+)
+@_json
+def create_cluster(
+    name: str,
+    wait: float | None,
+    process_node: bool,
+    store: str,
+    port: int,
+    kubeconfig: str | None,
+    keep_current_context: bool,
+    as_json: bool,
+) -> None:
+    """Create a cluster and start it, or carry on with an interrupted creation."""
+    from kubesim.cli import life
+
+    life.create(
+        name,
+        wait=wait,
+        process_node=process_node,
+        store=store,
+        port=port,
+        kubeconfig=kubeconfig,
+        make_current=not keep_current_context,
+        as_json=as_json,
+    )
+
+
+@cli.group()
+def get() -> None:
+    """Show clusters, or a cluster's kubeconfig."""
+
+
+@get.command("clusters")
+@_json
+def get_clusters(as_json: bool) -> None:
+    """List the clusters and the state that they are in."""
+    from kubesim.cli import views
+
+    views.clusters(as_json=as_json)
+
+
+@get.command("kubeconfig")
+@_name
+def get_kubeconfig(name: str) -> None:
+    """Print a kubeconfig that holds this cluster only."""
+    from kubesim.cli import views
+
+    views.kubeconfig(name)
+
+
+@cli.group()
+def start() -> None:
+    """Start a cluster that was stopped or has died."""
+
+
+@start.command("cluster")
+@_name
+@_wait
+def start_cluster(name: str, wait: float | None) -> None:
+    """Start the cluster; one that runs already is left as it is."""
+    from kubesim.cli import life
+
+    life.start(name, wait=wait)
+
+
+@cli.group()
+def stop() -> None:
+    """Stop a cluster and keep its data."""
+
+
+@stop.command("cluster")
+@_name
+@click.option("--force", is_flag=True, help="Kill what does not end by itself.")
+def stop_cluster(name: str, force: bool) -> None:
+    """End the daemon and the processes of all pods; the data stays."""
+    from kubesim.cli import life
+
+    life.stop(name, force=force)
+
+
+@cli.group()
+def delete() -> None:
+    """Delete clusters."""
+
+
+@delete.command("cluster")
+@click.option("--name", help=f"Name of the cluster.  [default: {DEFAULT_NAME}]")
+@click.option("--all", "every", is_flag=True, help="Delete all clusters.")
+@click.option("--force", is_flag=True, help="Remove everything, even if its runtime is not available.")
+def delete_cluster(name: str | None, every: bool, force: bool) -> None:
+    """Delete a cluster: its processes, its kubeconfig context, its data.
+
+    If the data cannot be read, or a process does not answer or end, everything is kept unless --force is given.
+    """
+    from kubesim.cli import life
+
+    if name is not None and every:
+        raise click.UsageError("Give --name or --all, not both.")
+    life.delete(name or DEFAULT_NAME, every=every, force=force)
+
+
+@cli.command("logs")
+@_name
+@click.option("-f", "--follow", is_flag=True, help="Go on as the log grows, until Ctrl-C.")
+@click.option("--tail", type=click.IntRange(min=0), help="Only the last lines.")
+def logs(name: str, follow: bool, tail: int | None) -> None:
+    """Print the log of a cluster's daemon."""
+    from kubesim.cli import views
+
+    views.logs(name, follow=follow, tail=tail)
+
+
+@cli.command(
+    "kubectl",
+    context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False},
+    add_help_option=False,
+)
+@_name
+@click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
+def kubectl(name: str, arguments: tuple[str, ...]) -> None:
+    """Run kubectl against a cluster: kubesim kubectl --name dev -- get pods."""
+    from kubesim.cli import passthrough
+
+    passthrough.kubectl(name, arguments)
+
+
+def main() -> NoReturn:
+    """Run a command and exit with its code."""
+    try:
+        cli.main(prog_name="kubesim", standalone_mode=False)
+    except click.UsageError as error:
+        error.show()
+        sys.exit(ExitCode.USAGE)
+    except (click.Abort, KeyboardInterrupt):
+        click.echo("Interrupted. Repeat the command to finish its work.", err=True)
+        sys.exit(ExitCode.INTERRUPTED)
+    except click.exceptions.Exit as error:
+        sys.exit(error.exit_code)
+    except ClusterError as error:
+        say_error(error)
+        sys.exit(error.exit_code)
+    except BrokenPipeError:  # `kubesim logs | head`
+        sys.stderr.close()
+        sys.exit(ExitCode.OK)
+    except OSError as error:
+        where = f"{Path(str(error.filename))}: " if error.filename else ""
+        click.echo(f"Error: {where}{error.strerror or error}", err=True)
+        sys.exit(ExitCode.FAILED)
+    sys.exit(ExitCode.OK)
+
+
+def say_error(error: ClusterError) -> None:
+    """Message and remedy."""
+    click.echo(f"Error: {error.message}", err=True)
+    if error.remedy:
+        click.echo(f"  {error.remedy}", err=True)

@@ -1,0 +1,184 @@
+"""The volumes of a pod, as folders below the pod's own folder.
+
+A plain process cannot have something mounted for it: a volume's folder is reached through a link at
+`$KUBESIM_ROOT/<mountPath>`, and nothing is ever created at the mount path of the machine itself. The content of
+configMap, secret, downwardAPI and projected volumes is worked out here as pure data (`files_of`) and written once, when
+the pod starts. What a volume refers to is read elsewhere (`references.py`).
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from kubesim.kubelet.environment import Sources
+from kubesim.kubelet.podfields import FieldError, field_value, resource_value
+
+_DEFAULT_MODE = 0o644
+KNOWN = ("emptyDir", "hostPath", "configMap", "secret", "downwardAPI", "projected")
+
+
+class VolumeError(Exception):
+    """A volume cannot be made: the pod waits, and an event FailedMount says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class File:
+    """One file of a volume."""
+
+    path: str  # relative
+    data: bytes
+    mode: int
+
+
+def kind_of(volume: Mapping[str, Any]) -> str:
+    """Which of the known kinds a volume is. Raises VolumeError."""
+    for kind in KNOWN:
+        if kind in volume:
+            return kind
+    unknown = next((key for key in volume if key != "name"), "no source")
+    raise VolumeError(
+        f"process pods cannot use volumes of the kind {unknown} (they can use {', '.join(KNOWN)})"
+    )
+
+
+def files_of(
+    pod: Mapping[str, Any], volume: Mapping[str, Any], sources: Sources, tokens: Mapping[str, str]
+) -> list[File]:
+    """The files of a configMap, secret, downwardAPI or projected volume; none for the others. Raises VolumeError.
+
+    `tokens` are the service account tokens of projected volumes, by "audience expiry".
+    """
+    kind = kind_of(volume)
+    if kind in ("emptyDir", "hostPath"):
+        return []
+    source = volume[kind] or {}
+    mode = source.get("defaultMode", _DEFAULT_MODE)
+    parts = source.get("sources") or () if kind == "projected" else ({kind: source},)
+    files: list[File] = []
+    for part in parts:
+        files += _part(pod, part, sources, tokens, mode)
+    for file in files:
+        _check_path(file.path)
+    return files
+
+
+def write(directory: Path, volume: Mapping[str, Any], files: Iterable[File]) -> None:
+    """Make a volume's folder with its files; a hostPath becomes a link."""
+    host = volume.get("hostPath")
+    if host is not None:
+        if not directory.is_symlink():
+            _check_host_path(Path(host["path"]), host.get("type") or "")
+            directory.symlink_to(host["path"])
+        return
+    directory.mkdir(parents=True, exist_ok=True)
+    for file in files:
+        place = directory / file.path
+        place.parent.mkdir(parents=True, exist_ok=True)
+        temporary = place.with_name(f".{place.name}.new")
+        temporary.write_bytes(file.data)
+        temporary.chmod(file.mode)
+        temporary.replace(place)
+
+
+def link_mounts(root: Path, container: Mapping[str, Any], volumes: Path) -> None:
+    """Make the container's mounts reachable below its root."""
+    mounts = sorted(container.get("volumeMounts") or (), key=lambda mount: str(mount["mountPath"]).count("/"))
+    for mount in mounts:
+        target = volumes / mount["name"]
+        if sub := mount.get("subPath"):
+            _check_path(sub)
+            target = target / sub
+            if not target.exists():
+                target.mkdir(parents=True)
+        place = root / str(mount["mountPath"]).strip("/")
+        if place == root or os.path.lexists(place):
+            continue
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.symlink_to(target)
+
+
+def token_key(projection: Mapping[str, Any]) -> str:
+    """By what a projected service account token is found in `tokens`."""
+    return f"{projection.get('audience') or ''} {projection.get('expirationSeconds') or 3600}"
+
+
+def _part(
+    pod: Mapping[str, Any],
+    part: Mapping[str, Any],
+    sources: Sources,
+    tokens: Mapping[str, str],
+    mode: int,
+) -> list[File]:
+    if (source := part.get("configMap")) is not None:
+        return _keyed(source, source.get("name", ""), "configmap", sources.config_maps, mode)
+    if (source := part.get("secret")) is not None:
+        return _keyed(
+            source, source.get("secretName") or source.get("name", ""), "secret", sources.secrets, mode
+        )
+    if (source := part.get("downwardAPI")) is not None:
+        return [_field_file(pod, item, sources, mode) for item in source.get("items") or ()]
+    if (source := part.get("serviceAccountToken")) is not None:
+        token = tokens.get(token_key(source))
+        if token is None:
+            raise VolumeError("no token could be had for the pod's service account")
+        return [File(source["path"], token.encode(), 0o600)]
+    raise VolumeError(f"process pods cannot use the projected source {next(iter(part), '(none)')}")
+
+
+def _keyed(
+    source: Mapping[str, Any], name: str, kind: str, objects: Mapping[str, Mapping[str, Any]], mode: int
+) -> list[File]:
+    held = objects.get(name)
+    if held is None:
+        if source.get("optional"):
+            return []
+        raise VolumeError(f'{kind} "{name}" not found')
+    items = source.get("items")
+    if not items:
+        return [File(key, _bytes(value), mode) for key, value in sorted(held.items())]
+    files = []
+    for item in items:
+        if item["key"] in held:
+            files.append(File(item["path"], _bytes(held[item["key"]]), item.get("mode", mode)))
+        elif not source.get("optional"):
+            raise VolumeError(f"{kind} references non-existent config key: {item['key']}")
+    return files
+
+
+def _field_file(pod: Mapping[str, Any], item: Mapping[str, Any], sources: Sources, mode: int) -> File:
+    try:
+        if chosen := item.get("fieldRef"):
+            value = field_value(
+                dict(pod), chosen["fieldPath"], pod_ip=sources.pod_ip, host_ip=sources.host_ip
+            )
+        else:
+            chosen = item.get("resourceFieldRef") or {}
+            containers = {one["name"]: one for one in pod.get("spec", {}).get("containers") or ()}
+            container = dict(containers.get(chosen.get("containerName"), {}))
+            value = resource_value(container, chosen, dict(sources.allocatable))
+    except FieldError as error:
+        raise VolumeError(str(error)) from None
+    return File(item["path"], value.encode(), item.get("mode", mode))
+
+
+def _bytes(value: str | bytes) -> bytes:
+    return value if isinstance(value, bytes) else value.encode()
+
+
+def _check_path(path: str) -> None:
+    if os.path.isabs(path) or ".." in Path(path).parts or not path:
+        raise VolumeError(f"the path {path!r} leaves the volume")
+
+
+def _check_host_path(path: Path, kind: str) -> None:
+    if kind == "DirectoryOrCreate":
+        path.mkdir(parents=True, exist_ok=True)
+    elif kind == "FileOrCreate":
+        path.touch(exist_ok=True)
+    checks = {"Directory": path.is_dir, "File": path.is_file, "Socket": path.is_socket}
+    if kind in checks and not checks[kind]():
+        raise VolumeError(f"hostPath type check failed: {path} is not a {kind.lower()}")

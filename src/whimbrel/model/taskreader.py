@@ -1,0 +1,332 @@
+"""Walk the tree of a task and check each field: what it may be, and what it was instead.
+
+This is the half of `yamltask` that is the same for a file and for what came over the wire. It fills a `Draft`: what
+the text says, before options, variables and paths are put in.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+from whimbrel.model import amounts, taskfields
+from whimbrel.model.amounts import ENV_NAME, Refused
+from whimbrel.model.names import MOST_NODES
+from whimbrel.model.problems import Problem
+from whimbrel.model.task import Accelerators, Resources
+from whimbrel.model.yamltree import Branch, Fields, Leaf, Spot, Tree
+
+T = TypeVar("T")
+
+
+@dataclass(slots=True, kw_only=True)
+class Draft:
+    """What the text says, before options, variables and paths."""
+
+    name: str | None = None
+    workdir: Leaf | None = None
+    num_nodes: int = 1
+    resources: Resources = field(default_factory=Resources)
+    envs: dict[str, Leaf] = field(default_factory=dict)
+    secrets: dict[str, Leaf] = field(default_factory=dict)
+    file_mounts: list[tuple[Leaf, Leaf]] = field(default_factory=list)
+    setup: str | None = None
+    run: str | None = None
+
+    def check_wire(self, reader: Reader) -> None:
+        """What only a client that is not `whim` would send."""
+        for variables, section in ((self.envs, "envs"), (self.secrets, "secrets")):
+            for name, leaf in variables.items():
+                if leaf.value is None:
+                    reader.add(leaf.spot, f"{section}.{name}", f"'{section}.{name}' has no value")
+        paths = [(f"file_mounts.{target.text}", leaf) for target, leaf in self.file_mounts]
+        if self.workdir is not None:
+            paths.append(("workdir", self.workdir))
+        for where, leaf in paths:
+            if not leaf.text.startswith("/"):
+                reader.add(leaf.spot, where, f"'{where}' must be an absolute path of the client")
+
+
+class Reader:
+    """Walks a tree, checks each field, and collects what is wrong."""
+
+    def __init__(self, file: str, *, wire: bool = False) -> None:
+        self.file = file
+        self.wire = wire
+        self.problems: list[Problem] = []
+
+    def add(self, spot: Spot, where: str, message: str, hint: str = "", file: str | None = None) -> None:
+        self.problems.append(
+            Problem(
+                file=self.file if file is None else file,
+                line=spot.line,
+                column=spot.column,
+                field=where,
+                message=message,
+                hint=hint,
+            )
+        )
+
+    def task(self, root: Tree) -> Draft:
+        draft = Draft()
+        found = self._known(root, "", taskfields.TASK, taskfields.SKYPILOT_TASK)
+        draft.name = self._name(found.get("name"))
+        draft.workdir = self._workdir(found.get("workdir"))
+        draft.num_nodes = self._num_nodes(found.get("num_nodes"))
+        draft.resources = self._resources(found.get("resources"))
+        draft.envs = self._variables(found.get("envs"), "envs")
+        draft.secrets = self._variables(found.get("secrets"), "secrets")
+        for name in draft.envs.keys() & draft.secrets.keys():
+            self.add(
+                draft.secrets[name].spot, f"secrets.{name}", f"'{name}' is in 'envs' too", "keep one of them"
+            )
+        draft.file_mounts = self._file_mounts(found.get("file_mounts"))
+        draft.setup = self._text(found.get("setup"), "setup", "text (a shell script)")
+        draft.run = self._text(found.get("run"), "run", "text (a shell script)")
+        return draft
+
+    def _known(
+        self, tree: Tree, where: str, known: tuple[str, ...], skypilot: Mapping[str, str]
+    ) -> dict[str, Tree]:
+        """The fields of a mapping that we honour and that are not null; the others are problems."""
+        if not isinstance(tree, Fields):
+            what = f"'{where}'" if where else "a task"
+            self.add(tree.spot, where, f"{what} must be a mapping of fields, found {describe(tree)}")
+            return {}
+        elsewhere: dict[str, tuple[str, ...]] = (
+            {"at the top of the task": taskfields.TASK}
+            if where
+            else {"under 'resources'": (*taskfields.RESOURCES, *taskfields.SKYPILOT_RESOURCES)}
+        )
+        found: dict[str, Tree] = {}
+        for key, value in tree.items:
+            path = f"{where}.{key.text}" if where else key.text
+            if key.text in known:
+                if not (isinstance(value, Leaf) and value.value is None):
+                    found[key.text] = value
+            elif key.text in skypilot:
+                self.add(key.spot, path, taskfields.cannot_honour(f"'{key.text}'"), skypilot[key.text])
+            else:
+                hint = taskfields.guess(key.text, known, elsewhere)
+                self.add(key.spot, path, f"unknown field '{key.text}'", hint)
+        return found
+
+    def _text(self, tree: Tree | None, where: str, expected: str = "text") -> str | None:
+        if tree is None:
+            return None
+        if isinstance(tree, Leaf) and isinstance(tree.value, str):
+            if "\0" in tree.value:
+                self.add(tree.spot, where, f"'{where}' has a NUL character in it")
+                return None
+            return tree.value
+        hint = ""
+        if isinstance(tree, Leaf):
+            hint = f"put it in quotes: {where.rpartition('.')[2]}: '{tree.text}'"
+        elif isinstance(tree, Branch) and "script" in expected:
+            hint = f"write '{where}: |' and the commands on the lines below"
+        self.add(tree.spot, where, f"'{where}' must be {expected}, found {describe(tree)}", hint)
+        return None
+
+    def _name(self, tree: Tree | None) -> str | None:
+        name = self._text(tree, "name")
+        if name is None or tree is None:
+            return None
+        if not name.strip() or len(name) > 128 or not name.isprintable():
+            self.add(tree.spot, "name", "'name' must be one line of 1 to 128 printable characters")
+        return name
+
+    def _workdir(self, tree: Tree | None) -> Leaf | None:
+        if isinstance(tree, Fields):
+            self.add(
+                tree.spot, "workdir", taskfields.feature("a git repository as 'workdir'"), "give a directory"
+            )
+            return None
+        text = self._text(tree, "workdir", "the path of a directory")
+        if text is None or not isinstance(tree, Leaf):
+            return None
+        if not text.strip():
+            self.add(tree.spot, "workdir", "'workdir' is empty", "'.' is the current directory")
+            return None
+        return tree
+
+    def _num_nodes(self, tree: Tree | None) -> int:
+        if tree is None:
+            return 1
+        value = tree.value if isinstance(tree, Leaf) else None
+        if isinstance(value, bool) or not isinstance(value, int):
+            quoted = isinstance(value, str) and value.strip().isdigit()
+            hint = "write it without quotes" if quoted else ""
+            self.add(
+                tree.spot, "num_nodes", f"'num_nodes' must be a whole number, found {describe(tree)}", hint
+            )
+            return 1
+        if not 1 <= value <= MOST_NODES:
+            self.add(tree.spot, "num_nodes", f"'num_nodes' must be between 1 and {MOST_NODES}, found {value}")
+            return 1
+        return value
+
+    def _resources(self, tree: Tree | None) -> Resources:
+        if tree is None:
+            return Resources()
+        found = self._known(tree, "resources", taskfields.RESOURCES, taskfields.SKYPILOT_RESOURCES)
+        return Resources(
+            cpus=self._amount(found.get("cpus"), "resources.cpus", amounts.cpus, "a number of CPUs"),
+            memory=self._amount(
+                found.get("memory"), "resources.memory", amounts.memory, "an amount of memory"
+            ),
+            accelerators=self._accelerators(found.get("accelerators")),
+            infra=self._small(found.get("infra"), "resources.infra", amounts.infra, "the name of an infra"),
+        )
+
+    def _amount(self, tree: Tree | None, where: str, read: Callable[[str], T], expected: str) -> T | None:
+        """A number, or a text like `4+`."""
+        if (
+            isinstance(tree, Leaf)
+            and isinstance(tree.value, int | float)
+            and not isinstance(tree.value, bool)
+        ):
+            if not math.isfinite(tree.value) or abs(tree.value) >= 1e15:
+                self.add(tree.spot, where, f"'{where}' must be {expected}, found {describe(tree)}")
+                return None
+            plain = f"{tree.value:.6f}".rstrip("0").rstrip(".")
+            return self._small(Leaf(plain, plain, tree.spot), where, read, expected)
+        return self._small(tree, where, read, expected)
+
+    def _small(self, tree: Tree | None, where: str, read: Callable[[str], T], expected: str) -> T | None:
+        """A text in one of the small languages of `amounts`."""
+        if tree is None:
+            return None
+        if not isinstance(tree, Leaf) or not isinstance(tree.value, str):
+            self.add(tree.spot, where, f"'{where}' must be {expected}, found {describe(tree)}")
+            return None
+        try:
+            return read(tree.value)
+        except Refused as error:
+            self.add(tree.spot, where, f"'{where}': {error.message}", error.hint)
+            return None
+
+    def _accelerators(self, tree: Tree | None) -> Accelerators | None:
+        where = "resources.accelerators"
+        if isinstance(tree, Fields | Branch) and len(tree.items) > 1:
+            self.add(tree.spot, where, taskfields.feature("a choice of accelerators"), "choose one")
+            return None
+        if isinstance(tree, Branch) and tree.items:
+            tree = tree.items[0]
+        elif isinstance(tree, Fields) and tree.items:
+            key, value = tree.items[0]
+            count = value.text if isinstance(value, Leaf) else "?"
+            tree = Leaf(f"{key.text}:{count}" if count else key.text, key.text, key.spot)
+        return self._small(tree, where, amounts.accelerators, "an accelerator like H100:8")
+
+    def _variables(self, tree: Tree | None, section: str) -> dict[str, Leaf]:
+        if tree is None:
+            return {}
+        if isinstance(tree, Branch) and section == "secrets":
+            self.add(
+                tree.spot,
+                section,
+                taskfields.feature("'secrets' as a list of references"),
+                "list names, `NAME:`",
+            )
+            return {}
+        if not isinstance(tree, Fields):
+            self.add(
+                tree.spot, section, f"'{section}' must be a mapping of names to values, found {_kind(tree)}"
+            )
+            return {}
+        found: dict[str, Leaf] = {}
+        for key, value in tree.items:
+            where = f"{section}.{key.text}"
+            if not ENV_NAME.fullmatch(key.text):
+                self.add(
+                    key.spot,
+                    where,
+                    f"'{key.text}' is not the name of a variable",
+                    "use letters, digits and '_'",
+                )
+            elif key.text.startswith("WHIMBREL_"):
+                self.add(
+                    key.spot,
+                    where,
+                    f"'{key.text}' is a name that whimbrel sets itself",
+                    "choose another name",
+                )
+            elif key.text.startswith("SKYPILOT_DOCKER_"):
+                self.add(key.spot, where, taskfields.feature(f"the registry login '{key.text}'"))
+            elif not isinstance(value, Leaf):
+                self.add(
+                    value.spot, where, f"'{where}' must be text, found {_kind(value)}", "quote JSON values"
+                )
+            elif self.wire and not isinstance(value.value, str | None):
+                self.add(value.spot, where, f"'{where}' must be text, found {_kind(value)}")
+            elif "\0" in value.text:
+                self.add(value.spot, where, f"'{where}' has a NUL character in it")
+            else:
+                found[key.text] = value
+        return found
+
+    def _file_mounts(self, tree: Tree | None) -> list[tuple[Leaf, Leaf]]:
+        if tree is None:
+            return []
+        if not isinstance(tree, Fields):
+            expected = "a mapping of paths on the node to paths on this machine"
+            self.add(tree.spot, "file_mounts", f"'file_mounts' must be {expected}, found {describe(tree)}")
+            return []
+        found: list[tuple[Leaf, Leaf]] = []
+        for key, value in tree.items:
+            where = f"file_mounts.{key.text}"
+            if isinstance(value, Fields):
+                self.add(
+                    value.spot,
+                    where,
+                    taskfields.feature("a storage mount"),
+                    "mount a local file or directory",
+                )
+                continue
+            source = self._text(value, where, "a path on this machine")
+            if not isinstance(value, Leaf) or value.value is None or source is None:
+                continue
+            if re.match(r"[a-z][a-z0-9+.-]*://", source):
+                self.add(
+                    value.spot,
+                    where,
+                    taskfields.feature(f"mounting '{source}'"),
+                    "mount a local file or directory",
+                )
+            elif not key.text.strip("/ ") or ".." in key.text.split("/") or not key.text.isprintable():
+                self.add(
+                    key.spot,
+                    where,
+                    f"'{key.text}' cannot be a path on the node",
+                    "'..' and '/' are not possible",
+                )
+            elif not source.strip() or "\0" in source:
+                self.add(value.spot, where, f"'{where}' is empty")
+            else:
+                found.append((key, value))
+        return found
+
+
+def describe(tree: Tree) -> str:
+    """What was found, in words. Never for a secret: it shows the value."""
+    if not isinstance(tree, Leaf):
+        return _kind(tree)
+    if isinstance(tree.value, str):
+        shown = tree.value if len(tree.value) <= 40 else tree.value[:37] + "..."
+        return f"the text {shown!r}"
+    return f"{_kind(tree)} ({tree.text})" if tree.value is not None else "nothing"
+
+
+def _kind(tree: Tree) -> str:
+    if isinstance(tree, Fields):
+        return "a mapping"
+    if isinstance(tree, Branch):
+        return "a list"
+    if tree.value is None:
+        return "nothing"
+    if isinstance(tree.value, bool):
+        return "a truth value"
+    return "text" if isinstance(tree.value, str) else "a number"

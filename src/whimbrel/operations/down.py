@@ -1,0 +1,142 @@
+"""`down`: remove a cluster, honestly (law 6).
+
+It forgets only what it saw gone. When the infrastructure does not answer, leads to another cluster, or still
+shows something at the end of the time, the record stays and the error says how to go on. With `purge` it
+tries for a short while, forgets in any case, says what may be left, and keeps a tombstone by which that can
+be found.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from sqlalchemy import Connection
+
+from whimbrel.infra.base import Observation
+from whimbrel.jobs import records
+from whimbrel.jobs.sight import same_place
+from whimbrel.model.errors import InfraError, LeftBehind, NotFound, Unreachable, WhimError
+from whimbrel.operations.closing import close_forgotten, close_seen_gone
+from whimbrel.operations.tools import Tools
+from whimbrel.requests.run import Run
+from whimbrel.store import clusters, things
+from whimbrel.store.clusters import ClusterRow
+
+ANSWER = 8.0
+"""Seconds within which the infrastructure has to say that it is there and the right one."""
+REMOVE = 20.0
+"""Seconds for everything to go, the grace of the nodes included."""
+PURGE = 5.0
+"""Seconds that a purge tries before it forgets."""
+
+
+class Down:
+    """The operation behind `whim down`."""
+
+    kind = records.DOWN
+
+    def __init__(self, tools: Tools) -> None:
+        self._tools = tools
+
+    async def run(self, run: Run) -> dict[str, Any]:
+        """Remove, and close the record when nothing is left to see."""
+        name = run.body["cluster"]
+        cluster = await run.read(lambda connection: clusters.find(connection, name))
+        if cluster is None:
+            return await self._nothing_open(run, name)
+        await run.write(lambda connection: things.deleting(connection, cluster.uid, now=run.now()))
+        outcome = await (self._purge(run, cluster) if run.body["purge"] else self._remove(run, cluster))
+        self._tools.jobs.wake(cluster.uid)
+        return outcome
+
+    @staticmethod
+    async def _nothing_open(run: Run, name: str) -> dict[str, Any]:
+        """Repeating a `down` that worked is no error; taking down what never was is."""
+        if await run.read(lambda connection: clusters.latest(connection, name)) is None:
+            await run.read(
+                lambda connection: clusters.get(connection, name)
+            )  # raises, with the names there are
+            raise NotFound(f"There is no cluster {name}.")
+        return {"cluster": name, "outcome": "already_gone", "left": []}
+
+    async def _remove(self, run: Run, cluster: ClusterRow) -> dict[str, Any]:
+        try:
+            seen = await self._make_gone(run, cluster, REMOVE)
+        except WhimError as error:
+            await self._refuse(run, cluster, error)
+            raise
+        if not seen.gone:
+            left = left_over(seen)
+            refusal = LeftBehind(
+                f"Some of the cluster {cluster.name} is still there after {REMOVE:g} s: {', '.join(left)}.",
+                remedy=f"repeat `whim down {cluster.name}`; or `whim down --purge {cluster.name}` to forget it",
+                details={"left": left},
+            )
+            await self._refuse(run, cluster, refusal)
+            raise refusal
+        await run.write(
+            lambda connection: close_seen_gone(
+                connection, cluster, actor=run.actor, request=run.id, now=run.now(), action="cluster.down"
+            )
+        )
+        return {"cluster": cluster.name, "outcome": "removed", "left": []}
+
+    async def _make_gone(self, run: Run, cluster: ClusterRow, seconds: float) -> Observation:
+        infra = self._tools.infra_of(cluster)
+        try:
+            async with asyncio.timeout(min(ANSWER, seconds)):
+                await same_place(infra, cluster)
+        except TimeoutError:
+            raise Unreachable(f"{cluster.infra} did not answer within {min(ANSWER, seconds):g} s.") from None
+        try:
+            async with asyncio.timeout(seconds + ANSWER):
+                return await infra.remove(records.spec_of(cluster), run.report, seconds)
+        except TimeoutError:
+            raise Unreachable(f"{cluster.infra} did not answer while {cluster.name} was removed.") from None
+
+    async def _refuse(self, run: Run, cluster: ClusterRow, error: WhimError) -> None:
+        """Keep the record, with the reason, and say how to go on."""
+        purge = f"`whim down --purge {cluster.name}` forgets the cluster without that (and tells what may be left)"
+        error.remedy = f"{error.remedy}; {purge}" if error.remedy and purge not in error.remedy else purge
+        error.message = f"The cluster {cluster.name} was not taken down, its record is kept. {error.message}"
+        await run.write(lambda connection: clusters.failed(connection, cluster.uid, error.to_wire()))
+
+    async def _purge(self, run: Run, cluster: ClusterRow) -> dict[str, Any]:
+        seen: Observation | None = None
+        reason = "it was still there"
+        try:
+            async with asyncio.timeout(PURGE + 1):
+                seen = await self._make_gone(run, cluster, PURGE)
+        except (InfraError, TimeoutError) as error:
+            reason = error.message if isinstance(error, InfraError) else f"no answer within {PURGE:g} s"
+            run.report(f"Forgetting the cluster without having seen it gone: {reason}")
+        if seen is not None and seen.gone:
+            await run.write(
+                lambda connection: close_seen_gone(
+                    connection, cluster, actor=run.actor, request=run.id, now=run.now(), action="cluster.down"
+                )
+            )
+            return {"cluster": cluster.name, "outcome": "removed", "left": []}
+        left = await run.write(lambda connection: self._forget(connection, run, cluster, seen, reason))
+        return {"cluster": cluster.name, "outcome": "forgotten", "left": left, "reason": reason}
+
+    @staticmethod
+    def _forget(
+        connection: Connection, run: Run, cluster: ClusterRow, seen: Observation | None, reason: str
+    ) -> list[str]:
+        gone: list[str] = []
+        if seen is not None:
+            there = {node.name for node in seen.nodes if node.phase != "absent"}
+            there |= {thing.name for thing in seen.others}
+            ledger = things.of_cluster(connection, cluster.uid)
+            gone = [entry.token for entry in ledger if entry.name not in there]
+        return close_forgotten(
+            connection, cluster, actor=run.actor, request=run.id, now=run.now(), reason=reason, gone=gone
+        )
+
+
+def left_over(seen: Observation) -> list[str]:
+    """The names of what is still there."""
+    nodes = [f"Pod {node.name} ({node.phase})" for node in seen.nodes if node.phase != "absent"]
+    return nodes + [f"{thing.kind} {thing.name}" for thing in seen.others]

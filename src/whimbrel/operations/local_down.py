@@ -1,0 +1,51 @@
+"""`local down`: remove the embedded Kubernetes, and close the records of what was in it as seen gone."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import Connection
+
+from whimbrel.operations.closing import close_seen_gone
+from whimbrel.operations.tools import Tools
+from whimbrel.requests.run import Run
+from whimbrel.store import clusters
+from whimbrel.store.clusters import ClusterRow
+
+DEADLINE = 90.0
+
+
+class LocalDown:
+    """The operation behind `whim local down`."""
+
+    kind = "local.down"
+
+    def __init__(self, tools: Tools) -> None:
+        self._tools = tools
+
+    async def run(self, run: Run) -> dict[str, Any]:
+        """Remove it; what runs in it ends with it."""
+        local = self._tools.places.local(run.body["kubeconfig"])
+
+        async def remove() -> None:
+            await local.down(run.report)
+
+        await run.step("down", remove, deadline=DEADLINE)
+
+        def close(connection: Connection) -> list[ClusterRow]:
+            there = clusters.list_open(connection, infra=local.name)
+            for cluster in there:
+                close_seen_gone(
+                    connection,
+                    cluster,
+                    actor=run.actor,
+                    request=run.id,
+                    now=run.now(),
+                    action="cluster.down",
+                )
+            return there
+
+        closed = await run.write(close)
+        for cluster in closed:
+            self._tools.jobs.wake(cluster.uid)
+        return {"infra": local.name, "closed": [cluster.name for cluster in closed]}

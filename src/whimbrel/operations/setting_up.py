@@ -1,0 +1,144 @@
+"""A task's `setup`, on every node of the cluster at once, its output in the events of the request.
+
+It runs like a job (spooled on the nodes, all or none, followed from an offset), so that it survives the
+server: the same request, taken up again, goes on where the log store and the events end. A setup that fails
+leaves the cluster up, for somebody to look at it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any
+
+from sqlalchemy import Connection
+
+from whimbrel.infra.base import Node
+from whimbrel.jobs import records
+from whimbrel.jobs.attend import Around, Attendance
+from whimbrel.jobs.logstore import JobLog, text_of
+from whimbrel.jobs.outcome import Rank, judge
+from whimbrel.jobs.sight import Sight
+from whimbrel.model.errors import SetupFailed, WhimError
+from whimbrel.model.status import JobStatus
+from whimbrel.operations.ask import Ask
+from whimbrel.operations.tools import Tools
+from whimbrel.requests.run import Run, Stop
+from whimbrel.runtime.environment import Place, make_task_id, setup_environment
+from whimbrel.runtime.gang import cancel_gang
+from whimbrel.runtime.spool import JobFiles
+from whimbrel.store import requests
+from whimbrel.store.clusters import ClusterRow
+
+DEADLINE = 24 * 3600.0
+_ALL_EVENTS = 1_000_000
+_GOODBYE = 4.0  # seconds for telling the nodes of a cancelled request
+
+
+async def set_up(run: Run, tools: Tools, ask: Ask, cluster: ClusterRow) -> None:
+    """Run `setup` as a step of the request.
+
+    Raises:
+        SetupFailed: it ended with another code than 0 on some node.
+    """
+    script = ask.task.setup
+    if not script:
+        return
+    run.report("Running setup" + (f" on {cluster.num_nodes} nodes" if cluster.num_nodes > 1 else ""))
+
+    async def action() -> dict[str, Any]:
+        secrets = await tools.vault.get(run.id)
+        await _run(run, tools, cluster, _files(run, ask, cluster, script, secrets))
+        return {}
+
+    await run.step("setup", action, deadline=DEADLINE)
+
+
+async def _run(run: Run, tools: Tools, cluster: ClusterRow, files: Sequence[JobFiles]) -> None:
+    infra, spec = tools.infra_of(cluster), records.spec_of(cluster)
+    nodes = [infra.node(spec, rank) for rank in range(cluster.num_nodes)]
+    log = tools.logs.job(cluster.uid, files[0].id)
+    writer = await log.writer(len(nodes))
+
+    async def trouble(error: WhimError) -> None:
+        run.report(f"Waiting for a node: {error.message}")
+
+    async def started() -> None:
+        return
+
+    ranks = [Rank(rank=rank, node=rank) for rank in range(len(nodes))]
+    around = Around(started=started, trouble=trouble, missing=Sight(cluster, tools.infra_of).missing)
+    attendance = Attendance(ranks, nodes, files, writer, around, begun=False)
+    ended = asyncio.Event()
+    try:
+        async with asyncio.TaskGroup() as group:
+            group.create_task(_tell(run, log, ended), name=f"setup output of {run.id}")
+            ends = await attendance.run()
+            ended.set()
+            log.ring()
+    except asyncio.CancelledError:
+        if run.cancelled is Stop.USER:
+            await _end(nodes, files[0].id)
+        raise
+    finally:
+        await writer.close()
+    outcome = judge(ends)
+    if outcome.status is not JobStatus.SUCCEEDED:
+        raise SetupFailed(
+            f"The setup on cluster {cluster.name} failed: {outcome.reason}.",
+            remedy=f"the cluster stays up to look at: whim exec {cluster.name} ...   # and then: "
+            f"whim launch -c {cluster.name} ..., or whim down {cluster.name}",
+            details={"exit_codes": [rank.exit_code for rank in sorted(ends, key=lambda rank: rank.rank)]},
+        )
+
+
+async def _tell(run: Run, log: JobLog, ended: asyncio.Event) -> None:
+    """Bring what the nodes print into the events of the request, each byte once, also after a restart."""
+    told = await run.read(lambda connection: _told(connection, run.id))
+    while True:
+        changed = log.next()
+        final = ended.is_set()
+        data = await log.read(told)
+        text, length = text_of(data, final=final)
+        told += length
+        if text:
+            await run.log(text)
+        elif final:
+            return
+        else:
+            await changed.wait()
+
+
+def _told(connection: Connection, request: str) -> int:
+    events = requests.events_after(connection, request, 0, _ALL_EVENTS)
+    return sum(len(event.data["text"].encode()) for event in events if event.kind == "log")
+
+
+async def _end(nodes: Sequence[Node], job_id: str) -> None:
+    """The user does not want it any more: tell the nodes, as far as they can be told now."""
+    try:
+        async with asyncio.timeout(_GOODBYE):
+            await cancel_gang(nodes, job_id, grace=1.0)
+    except TimeoutError:
+        pass  # a node that cannot be reached goes on with its setup; the cluster can be taken down
+
+
+def _files(run: Run, ask: Ask, cluster: ClusterRow, script: str, secrets: dict[str, str]) -> list[JobFiles]:
+    ips = {node["rank"]: node.get("ip") or "" for node in cluster.nodes}
+    shape = records.shape_of(cluster)
+    place = Place(
+        cluster=cluster.name,
+        infra=cluster.infra,
+        ips=[ips.get(rank, "") for rank in range(cluster.num_nodes)],
+        gpus_per_node=shape.accelerator_count,
+        user=cluster.user,
+        envs=ask.task.envs,
+        secrets=secrets,
+    )
+    task_id = make_task_id(cluster.name, "setup", submitted_at=records.stamp(run.request.created_at))
+    return [
+        JobFiles(
+            id=f"setup-{run.id}", script=script, env=setup_environment(place, rank=rank, task_id=task_id)
+        )
+        for rank in range(cluster.num_nodes)
+    ]

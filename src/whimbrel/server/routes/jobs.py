@@ -1,0 +1,120 @@
+"""Jobs of a cluster: list, cancel, and their logs, which are there after `down` as well."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Query
+from fastapi.responses import StreamingResponse
+from sqlalchemy import Connection
+
+from whimbrel.jobs.logstore import JobLog, text_of
+from whimbrel.jobs.pulse import wait_any
+from whimbrel.model.errors import JobNotFound
+from whimbrel.server import views
+from whimbrel.server.bodies import CancelJobsBody
+from whimbrel.server.caller import With
+from whimbrel.server.services import Services
+from whimbrel.server.streaming import Frame, stream
+from whimbrel.store import clock, clusters, jobs
+from whimbrel.store.clusters import ClusterRow
+from whimbrel.store.jobs import JobRow
+
+router = APIRouter(prefix="/api/v1/clusters/{name}/jobs")
+
+LOOK_AGAIN = 2.0
+"""Seconds after which a follower looks at the row even if nobody woke it: another server may have written."""
+
+
+@router.get("")
+async def list_jobs(services: With, name: str) -> dict[str, Any]:
+    """The jobs of the cluster, newest first."""
+
+    def read(connection: Connection) -> list[JobRow]:
+        return jobs.of_cluster(connection, clusters.get(connection, name).uid)
+
+    return {"jobs": [views.job(row) for row in await services.tools.store.read(read)]}
+
+
+@router.post("/cancel")
+async def cancel(services: With, name: str, body: CancelJobsBody) -> dict[str, Any]:
+    """Note that jobs shall end; their keeper acts at once."""
+
+    def ask(connection: Connection) -> tuple[str, list[int]]:
+        cluster = clusters.get(connection, name)
+        live = [job.id for job in jobs.live(connection, cluster.uid)]
+        ids = body.job_ids if body.job_ids is not None else live if body.all else live[-1:]
+        return cluster.uid, jobs.ask_to_cancel(connection, cluster.uid, ids=ids, now=clock.now())
+
+    uid, cancelled = await services.tools.store.write(ask)
+    services.jobs.wake(uid)
+    return {"cancelled": cancelled}
+
+
+@router.get("/{job}/logs", response_model=None)
+async def logs(
+    services: With,
+    name: str,
+    job: str,
+    follow: bool = False,
+    offset: Annotated[int, Query(ge=0)] = 0,
+    tail: Annotated[int | None, Query(ge=0)] = None,
+) -> StreamingResponse:
+    """What a job printed, as JSON lines, from an offset on (or its last `tail` lines); the last line is
+    `end`."""
+    row = await services.tools.store.read(lambda connection: _find(connection, name, job))
+    log = services.tools.logs.job(row.cluster_uid, row.id)
+    if tail is not None and offset == 0:
+        offset = await log.tail_offset(tail)
+    return stream(_frames(services, row, log, offset, follow=follow), services.drain)
+
+
+def _find(connection: Connection, name: str, job: str) -> JobRow:
+    """The job, on the open cluster of that name or, after `down`, on its last incarnation."""
+    cluster: ClusterRow = clusters.latest(connection, name) or clusters.get(connection, name)
+    if job == "latest":
+        found = jobs.latest(connection, cluster.uid)
+        if found is None:
+            raise JobNotFound(f"No job has been submitted to {name} yet.", remedy=f"whim exec {name} ...")
+        return found
+    if not job.isdecimal():
+        raise JobNotFound(f"A job is named by its number, not {job!r}.", remedy=f"whim queue {name}")
+    return jobs.get(connection, cluster.uid, int(job))
+
+
+async def _frames(
+    services: Services, row: JobRow, log: JobLog, offset: int, *, follow: bool
+) -> AsyncGenerator[Frame, None]:
+    uid, number = row.cluster_uid, row.id
+    shown: str | None = None
+    while True:
+        changed = log.next()
+        row = await services.tools.store.read(lambda connection: jobs.get(connection, uid, number))
+        if row.status != shown:
+            shown = row.status
+            yield {"kind": "status", "status": row.status, "reason": row.reason}
+        last = row.status.finished or not follow
+        while data := await log.read(offset):
+            text, length = text_of(data, final=False)
+            if not length:
+                break
+            offset += length
+            yield {"kind": "log", "offset": offset, "text": text}
+        if last:
+            rest = await log.read(offset)
+            if rest and row.status.finished:
+                yield {"kind": "log", "offset": offset + len(rest), "text": text_of(rest, final=True)[0]}
+            yield _end(row)
+            return
+        await wait_any(LOOK_AGAIN, changed)
+
+
+def _end(row: JobRow) -> Frame:
+    return {
+        "kind": "end",
+        "job_id": row.id,
+        "status": row.status,
+        "exit_codes": views.exit_codes(row),
+        "reason": row.reason,
+    }

@@ -1,0 +1,70 @@
+"""Infrastructure: which can be used, and the embedded Kubernetes up or down."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from dataclasses import asdict
+from typing import Any
+
+from fastapi import APIRouter
+
+from whimbrel.infra.base import Check
+from whimbrel.model.errors import InfraError
+from whimbrel.server.bodies import CheckBody
+from whimbrel.server.caller import Caller, From, With
+from whimbrel.server.services import Services
+
+router = APIRouter(prefix="/api/v1")
+
+BUDGET = 5.5
+"""Seconds for all of them together."""
+
+
+@router.post("/check")
+async def check(services: With, caller: From, body: CheckBody) -> dict[str, Any]:
+    """Look at every infrastructure that is meant, side by side; what is wrong with one is in its answer."""
+    places = services.tools.places
+    wanted: list[str | None] = list(body.infra) if body.infra else [None]
+    names: dict[str, None] = {}
+    for one in wanted:
+        names.update(dict.fromkeys(await places.candidates(one, caller.kubeconfig)))
+    results = await asyncio.gather(*(_check(services, caller, name) for name in names))
+    return {"results": [asdict(result) for result in results]}
+
+
+async def _check(services: Services, caller: Caller, name: str) -> Check:
+    began = time.monotonic()
+    try:
+        async with asyncio.timeout(BUDGET):
+            return await services.tools.places.get(name, caller.kubeconfig).check()
+    except TimeoutError:
+        reason, remedy = f"it did not answer within {BUDGET:g} s", f"whim check {name}   # asks again"
+    except InfraError as error:
+        reason, remedy = error.message, error.remedy or ""
+    return Check(
+        infra=name,
+        usable=False,
+        reason=reason,
+        remedy=remedy,
+        seconds=time.monotonic() - began,
+        at=time.time(),
+    )
+
+
+@router.post("/local/up", status_code=202)
+async def local_up(services: With, caller: From) -> dict[str, Any]:
+    """Start the embedded Kubernetes."""
+    return await _local(services, caller, "local.up")
+
+
+@router.post("/local/down", status_code=202)
+async def local_down(services: With, caller: From) -> dict[str, Any]:
+    """Remove it, with what is in it."""
+    return await _local(services, caller, "local.down")
+
+
+async def _local(services: Services, caller: Caller, kind: str) -> dict[str, Any]:
+    body = {"kubeconfig": list(caller.kubeconfig)}
+    request = await services.engine.submit(kind, "local", body, caller.user, caller.idempotency_key)
+    return {"request_id": request.id}

@@ -1,0 +1,106 @@
+"""Rows as clients see them. Pure: from data to JSON, without anything secret."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from whimbrel.infra.base import NodeShape, Offer
+from whimbrel.jobs import records
+from whimbrel.model.status import JobStatus
+from whimbrel.store.clusters import ClusterRow
+from whimbrel.store.jobs import JobRow
+from whimbrel.store.requests import Event, Request
+
+_WAITING = (JobStatus.PENDING, JobStatus.STARTING)
+
+
+def resources(shape: NodeShape) -> dict[str, Any]:
+    """What each node has."""
+    accelerators = f"{shape.accelerator}:{shape.accelerator_count}" if shape.accelerator else None
+    return {"cpus": shape.cpus, "memory_gib": shape.memory_gib, "accelerators": accelerators}
+
+
+def cluster(row: ClusterRow, counts: Mapping[JobStatus, int]) -> dict[str, Any]:
+    """One cluster, for `status`."""
+    return {
+        "name": row.name,
+        "uid": row.uid,
+        "status": row.status,
+        "infra": row.infra,
+        "num_nodes": row.num_nodes,
+        "resources": resources(records.shape_of(row)),
+        "created_at": row.created_at,
+        "launched_at": row.launched_at,
+        "observed_at": row.observed_at,
+        "autodown": row.autodown,
+        "user": row.user,
+        "jobs": {
+            "running": sum(count for status, count in counts.items() if status not in _WAITING),
+            "pending": sum(count for status, count in counts.items() if status in _WAITING),
+        },
+        "last_error": row.last_error,
+        "nodes": row.nodes,
+    }
+
+
+def job(row: JobRow) -> dict[str, Any]:
+    """One job, for `queue`."""
+    return {
+        "id": row.id,
+        "name": row.name,
+        "status": row.status,
+        "num_nodes": row.num_nodes,
+        "resources": {"cpus": row.cpus or None, "gpus": row.gpus or None},
+        "submitted_at": row.submitted_at,
+        "started_at": row.started_at,
+        "ended_at": row.ended_at,
+        "exit_codes": exit_codes(row),
+        "reason": row.reason,
+    }
+
+
+def exit_codes(row: JobRow) -> list[int | None]:
+    """By rank; None where there is none (yet)."""
+    return [rank.exit_code for rank in records.ranks(row)]
+
+
+def request(row: Request) -> dict[str, Any]:
+    """One request, without its body."""
+    return {
+        "id": row.id,
+        "kind": row.kind,
+        "subject": row.subject,
+        "actor": row.actor,
+        "state": row.state,
+        "created_at": row.created_at,
+        "started_at": row.started_at,
+        "finished_at": row.finished_at,
+        "cancel_requested_at": row.cancel_requested_at,
+        "cancel_reason": row.cancel_reason,
+        "losses": row.losses,
+        "output": row.output,
+        "error": row.error,
+    }
+
+
+def event(row: Event) -> dict[str, Any]:
+    """One event of a request."""
+    return {"idx": row.idx, "at": row.at, "kind": row.kind, "data": row.data}
+
+
+def offer(row: Offer, *, chosen: bool) -> dict[str, Any]:
+    """One place of a plan."""
+    shape = row.shape
+    return {
+        "infra": row.infra,
+        "feasible": row.feasible,
+        "reason": row.reason,
+        "cpus": shape.cpus if shape else None,
+        "memory_gib": shape.memory_gib if shape else None,
+        "accelerators": f"{shape.accelerator}:{shape.accelerator_count}"
+        if shape and shape.accelerator
+        else None,
+        "hourly_price": row.hourly_price,
+        "chosen": chosen,
+    }

@@ -1,0 +1,14 @@
+"""`python fake_server.py HOME WORLD`: a real server process whose infrastructure is a fake world on disk."""
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+from world import World  # beside this file
+
+from whimbrel.server.home import Home
+from whimbrel.server.process import run
+
+if __name__ == "__main__":
+    run(Home(root=Path(sys.argv[1])), places=lambda: World(Path(sys.argv[2])))

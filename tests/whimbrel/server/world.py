@@ -1,0 +1,287 @@
+"""A world of fake infrastructure on disk: contexts are directories, nodes are homes in which real shells run.
+
+Because it is on disk, it outlives a server that is killed, like a Kubernetes does. Faults are files that a
+test writes: `fault` in a context ("silent", "refused"), `hold` (nodes are created, but do not run as long as
+it is there), `sticky` (nothing is deleted). `made.log` has a line for each node that was created.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import time
+from collections.abc import AsyncIterator, Sequence
+from pathlib import Path
+
+from whimbrel.infra.base import (
+    Check,
+    ClusterSpec,
+    Infra,
+    NodeShape,
+    NodeState,
+    Observation,
+    Offer,
+    Progress,
+    Thing,
+)
+from whimbrel.model.errors import ContextNotFound, NodeLost, Unreachable
+from whimbrel.model.names import node_name
+from whimbrel.operations.tools import Local, Paths
+
+
+class World:
+    """The Places of a test server."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    def add(self, context: str, *, identity: str = "") -> Path:
+        directory = self.root / context
+        (directory / "nodes").mkdir(parents=True, exist_ok=True)
+        (directory / "identity").write_text(identity or context)
+        return directory
+
+    def names(self) -> list[str]:
+        found = [entry.name for entry in self.root.iterdir() if (entry / "identity").exists()]
+        return sorted(f"k8s/{name}" for name in found)
+
+    def get(self, infra: str, kubeconfig: Paths) -> Infra:
+        if infra not in self.names():
+            raise ContextNotFound(
+                f"There is no context {infra}; there are: {', '.join(self.names())}.", remedy="whim check"
+            )
+        return FakeInfra(infra, self.root / infra.removeprefix("k8s/"))
+
+    async def candidates(self, wanted: str | None, kubeconfig: Paths) -> Sequence[str]:
+        if wanted in (None, "k8s"):
+            return self.names()
+        if wanted == "local":
+            return ["k8s/kubesim-local"]
+        return [self.get(wanted or "", kubeconfig).name]
+
+    def local(self, kubeconfig: Paths) -> Local:
+        return FakeLocal(self)
+
+    def default_shape(self, infra: str) -> NodeShape:
+        return NodeShape(cpus=2)
+
+    def end(self) -> None:
+        """Kill every process that runs in one of the nodes."""
+        for home in self.root.glob("*/nodes/*"):
+            kill_processes(home)
+
+
+class FakeLocal:
+    """The embedded Kubernetes of the world."""
+
+    name = "k8s/kubesim-local"
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+
+    async def running(self) -> bool:
+        return self.name in self._world.names()
+
+    async def up(self, progress: Progress) -> None:
+        progress("starting it")
+        self._world.add("kubesim-local")
+
+    async def down(self, progress: Progress) -> None:
+        context = self._world.root / "kubesim-local"
+        for home in context.glob("nodes/*"):
+            kill_processes(home)
+            _remove(home)
+        (context / "identity").unlink(missing_ok=True)
+
+
+class FakeInfra:
+    """One context of the world."""
+
+    def __init__(self, name: str, directory: Path) -> None:
+        self.name = name
+        self._directory = directory
+
+    async def _answer(self) -> None:
+        try:
+            fault = (self._directory / "fault").read_text()
+        except FileNotFoundError:
+            return
+        if fault == "silent":
+            await asyncio.sleep(2)
+            raise Unreachable(
+                f"{self.name} accepted the connection and was silent for 2 s.", remedy="whim check"
+            )
+        raise Unreachable(f"{self.name} refused the connection.", remedy="whim check")
+
+    async def check(self) -> Check:
+        try:
+            await self._answer()
+        except Unreachable as error:
+            return Check(infra=self.name, usable=False, reason=error.message, remedy=error.remedy or "")
+        return Check(infra=self.name, usable=True, identity=await self.identity(), nodes=1, cpus=8)
+
+    async def offer(self, num_nodes: int, shape: NodeShape) -> Offer:
+        await self._answer()
+        if shape.cpus > 8:
+            reason = f"no node has {shape.cpus:g} CPUs; the largest has 8"
+            return Offer(infra=self.name, feasible=False, reason=reason, shape=shape)
+        return Offer(infra=self.name, feasible=True, shape=shape)
+
+    async def identity(self) -> str:
+        await self._answer()
+        return (self._directory / "identity").read_text()
+
+    def things(self, spec: ClusterSpec) -> Sequence[Thing]:
+        names = [node_name(spec.name, spec.uid, rank) for rank in range(spec.num_nodes)]
+        return [
+            Thing(
+                token=f"{self.name}/Pod/default/{name}/{spec.uid}", kind="Pod", name=name, namespace="default"
+            )
+            for name in names
+        ]
+
+    async def ensure(self, spec: ClusterSpec, progress: Progress, timeout: float) -> Observation:
+        for rank in range(spec.num_nodes):
+            await self._answer()
+            home = self._home(spec, rank)
+            if not home.exists():
+                home.mkdir()
+                with open(self._directory / "made.log", "a") as made:
+                    made.write(f"{home.name}\n")
+            if rank == 0 and (self._directory / "hold").exists():
+                progress("waiting for the nodes")
+            while (self._directory / "hold").exists():
+                await asyncio.sleep(0.02)
+        return await self.observe(spec)
+
+    async def observe(self, spec: ClusterSpec) -> Observation:
+        await self._answer()
+        nodes = [
+            NodeState(
+                rank=rank,
+                name=self._home(spec, rank).name,
+                phase="running" if self._home(spec, rank).exists() else "absent",
+                ip=f"127.0.0.{rank + 1}",
+            )
+            for rank in range(spec.num_nodes)
+        ]
+        return Observation(nodes=nodes, at=time.time())
+
+    async def remove(self, spec: ClusterSpec, progress: Progress, timeout: float) -> Observation:
+        await self._answer()
+        if not (self._directory / "sticky").exists():
+            for rank in range(spec.num_nodes):
+                home = self._home(spec, rank)
+                kill_processes(home)
+                _remove(home)
+        return await self.observe(spec)
+
+    def node(self, spec: ClusterSpec, rank: int) -> FakeNode:
+        return FakeNode(self._home(spec, rank), self._directory)
+
+    def _home(self, spec: ClusterSpec, rank: int) -> Path:
+        return self._directory / "nodes" / node_name(spec.name, spec.uid, rank)
+
+
+class FakeNode:
+    """A node: local processes with a HOME of their own."""
+
+    def __init__(self, home: Path, context: Path) -> None:
+        self.name = home.name
+        self._home = home
+        self._context = context
+
+    @contextlib.asynccontextmanager
+    async def exec(
+        self, argv: Sequence[str], *, stdin: bool = False, tty: bool = False
+    ) -> AsyncIterator[FakeStream]:
+        if not self._home.exists() or (self._context / "fault").exists():
+            raise NodeLost(f"node {self.name} cannot be reached")
+        process = await asyncio.create_subprocess_exec(
+            *argv,
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+            cwd=self._home,
+            env={"HOME": str(self._home), "PATH": os.environ["PATH"]},
+            start_new_session=True,
+        )
+        try:
+            yield FakeStream(process)
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            await process.wait()
+            process._transport.close()  # type: ignore[attr-defined]
+
+
+class FakeStream:
+    """The streams of a local process as an exec stream."""
+
+    def __init__(self, process: asyncio.subprocess.Process) -> None:
+        self._process = process
+
+    async def write(self, data: bytes) -> None:
+        assert self._process.stdin is not None
+        try:
+            self._process.stdin.write(data)
+            await self._process.stdin.drain()
+        except (BrokenPipeError, ConnectionResetError) as error:
+            raise NodeLost("the command does not read") from error
+
+    async def close_stdin(self) -> None:
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+
+    async def output(self) -> AsyncIterator[tuple[int, bytes]]:
+        pieces: asyncio.Queue[tuple[int, bytes]] = asyncio.Queue()
+
+        async def read(kind: int, source: asyncio.StreamReader | None) -> None:
+            assert source is not None
+            while piece := await source.read(65536):
+                pieces.put_nowait((kind, piece))
+            pieces.put_nowait((kind, b""))
+
+        readers = [
+            asyncio.create_task(read(1, self._process.stdout), name="stdout"),
+            asyncio.create_task(read(2, self._process.stderr), name="stderr"),
+        ]
+        try:
+            open_ = 2
+            while open_:
+                kind, piece = await pieces.get()
+                if piece:
+                    yield kind, piece
+                else:
+                    open_ -= 1
+        finally:
+            for reader in readers:
+                reader.cancel()
+            await asyncio.gather(*readers, return_exceptions=True)
+
+    async def exit_code(self) -> int:
+        return await self._process.wait()
+
+
+def kill_processes(home: Path) -> None:
+    """End everything that has this home."""
+    mark = f"HOME={home}".encode()
+    for entry in Path("/proc").iterdir():
+        if not entry.name.isdigit():
+            continue
+        try:
+            if mark in (entry / "environ").read_bytes().split(b"\0"):
+                os.kill(int(entry.name), signal.SIGKILL)
+        except OSError:
+            continue
+
+
+def _remove(home: Path) -> None:
+    """Delete the node at once for everybody who looks; its files may still be written by what is being
+    killed."""
+    graves = home.parent.parent / "graves"
+    graves.mkdir(exist_ok=True)
+    if home.exists():
+        home.rename(graves / home.name)
