@@ -54,9 +54,9 @@ class WebSocketChannel:
             async with asyncio.timeout(self._idle):
                 await self._websocket.send(data)
         except TimeoutError:
-            raise StreamBroken(f"{self._endpoint} took no data for {self._idle:g} s") from None
+            raise self._broken(f"took no data for {self._idle:g} s") from None
         except ConnectionClosed as closed:
-            raise StreamBroken(f"{self._endpoint} closed the stream: {_words(closed)}") from None
+            raise self._broken(f"closed the stream: {_words(closed)}") from None
 
     async def receive(self) -> bytes | None:
         """See `Channel.receive`."""
@@ -65,7 +65,7 @@ class WebSocketChannel:
         except ConnectionClosedOK:
             return None
         except ConnectionClosed as closed:
-            raise StreamBroken(f"{self._endpoint} broke off the stream: {_words(closed)}") from None
+            raise self._broken(f"broke off the stream: {_words(closed)}") from None
         return message.encode() if isinstance(message, str) else bytes(message)
 
     async def close(self) -> None:
@@ -75,6 +75,11 @@ class WebSocketChannel:
                 await self._websocket.close()
         except TimeoutError:
             self._websocket.transport.abort()
+
+    def _broken(self, how: str) -> StreamBroken:
+        """The error for a stream that has no orderly end any more: nothing is waited for when it is closed."""
+        self._websocket.transport.abort()
+        return StreamBroken(f"{self._endpoint} {how}")
 
 
 async def open_channel(

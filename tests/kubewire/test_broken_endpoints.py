@@ -138,7 +138,7 @@ async def test_an_answer_that_ends_before_its_end_is_broken(client_for: Make) ->
 
 
 async def test_many_stuck_calls_end_together_and_leave_nothing_behind(
-    client_for: Make, quick: Deadlines
+    client_for: Make, quick: Deadlines, eventually: Eventually
 ) -> None:
     async with broken("silent") as url:
         client = client_for(url, quick)

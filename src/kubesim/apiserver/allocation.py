@@ -1,7 +1,8 @@
 """Cluster IPs and node ports: who has which, and which are free.
 
-Kept in memory and rebuilt from the Services when the server starts, so that there is nothing that could disagree with
-them. Writes of Services go through one event loop: an address that is taken here cannot be taken twice.
+Kept in memory and rebuilt from the Services when the server starts, so that there is nothing that could
+disagree with them. Writes of Services go through one event loop: an address that is taken here cannot be
+taken twice.
 """
 
 from __future__ import annotations
@@ -45,8 +46,8 @@ class ServiceAddresses:
         address = IPv4Address(wanted)
         if address not in self._network:
             raise ValueError(
-                f"failed to allocate IP {wanted}: the provided IP ({wanted}) is not in the valid range. The range of "
-                f"valid IPs is {self._network}"
+                f"failed to allocate IP {wanted}: the provided IP ({wanted}) is not in the valid range. The
+                range of " f"valid IPs is {self._network}"
             )
         if address in self._taken:
             raise ValueError(f"failed to allocate IP {wanted}: provided IP is already allocated")

@@ -5,16 +5,17 @@
     serving = await serve(api, tls=...)     # over HTTP, or
     client = Client(InProcessTransport(api))
 
-A request passes authentication, routing, authorization and negotiation here, and is then one call of a handler:
-`reading`, `writing`, `patching`, `deleting`, or what `subresources` names. Handlers are functions of the Core and the
-Call; errors of all of them become a Status in one place. What is not a resource (health, version, discovery) is in
-`endpoints`.
+A request passes authentication, routing, authorization and negotiation here, and is then one call of a
+handler: `reading`, `writing`, `patching`, `deleting`, or what `subresources` names. Handlers are functions of
+the Core and the Call; errors of all of them become a Status in one place. What is not a resource (health,
+version, discovery) is in `endpoints`.
 """
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 
 from kubesim import errors
 from kubesim.apiserver import bootstrap, deleting, endpoints, patching, reading, subresources, writing
@@ -30,6 +31,7 @@ from kubesim.apiserver.nodes import NodeDirectory
 from kubesim.apiserver.rendering import Renderer
 from kubesim.apiserver.requests import ApiRequest, Reply, StreamReply, User, json_reply
 from kubesim.apiserver.routing import Route, parse_route
+from kubesim.apiserver.tokens import ServiceAccountTokens, Signer
 from kubesim.errors import StatusError
 from kubesim.schema.registry import Registry, ResourceType, builtin
 from kubesim.store import StorageFailed, Store, StoreClosed
@@ -80,12 +82,15 @@ class ApiServer:
         environment: Environment | None = None,
         *,
         service_network: str = DEFAULT_NETWORK,
+        service_account_key: Path | None = None,
     ) -> None:
         environment = environment or Environment()
         self.store = store
         self.registry = registry or builtin()
         self.nodes = nodes or NodeDirectory()
+        tokens = ServiceAccountTokens(store, Signer(service_account_key))
         self.auth = auth or Authenticator()
+        self.auth.add(tokens)
         self.streams = Streams()
         self.core = Core(
             store=store,
@@ -95,6 +100,7 @@ class ApiServer:
             addresses=ServiceAddresses(environment, service_network),
             admission=default_admission(),
             auth=self.auth,
+            tokens=tokens,
         )
         self._storages: dict[ResourceType, ResourceType] = {}
         self._started = False

@@ -1,9 +1,9 @@
 """The door for HTTP: ASGI messages in, ASGI messages out.
 
-Reads the body within its limit, finds out who asks, lets the ApiServer answer, and writes: large answers in pieces so
-that other requests get their turn, compressed in a thread where the client accepts that. A stream ends when its
-iterator does, when the client goes away, or when the server drains; then its last chunk is a clean end, so that
-clients resume instead of reporting an error.
+Reads the body within its limit, finds out who asks, lets the ApiServer answer, and writes: large answers in
+pieces so that other requests get their turn, compressed in a thread where the client accepts that. A stream
+ends when its iterator does, when the client goes away, or when the server drains; then its last chunk is a
+clean end, so that clients resume instead of reporting an error.
 """
 
 from __future__ import annotations
@@ -33,7 +33,8 @@ GZIP_ABOVE = 128 * 1024
 
 
 class Connection(Protocol):
-    """What the protocol of a connection offers beside ASGI: who is at the other end, and a word when it goes."""
+    """What the protocol of a connection offers beside ASGI: who is at the other end, and a word when it goes.
+    What the protocol of a connection offers beside ASGI: who is at the other end, and a word when it goes."""
 
     @property
     def certificate_user(self) -> User | None: ...

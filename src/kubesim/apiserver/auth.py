@@ -1,8 +1,9 @@
 """Who asks, and whether they may.
 
-Three ways to say who one is: a client certificate that the cluster's authority signed, a bearer token that the cluster
-knows, nothing (anonymous). Members of `system:masters` may do everything, which in this version is every identity that
-the cluster hands out; everybody else may look at health, version and discovery, as with the default roles.
+Three ways to say who one is: a client certificate that the cluster's authority signed, a bearer token that
+the cluster knows, nothing (anonymous). Members of `system:masters` may do everything, which in this version
+is every identity that the cluster hands out; everybody else may look at health, version and discovery, as
+with the default roles.
 """
 
 from __future__ import annotations
@@ -34,13 +35,16 @@ class Authenticator:
     def __init__(
         self,
         tokens: Mapping[str, User] | None = None,
-        readers: tuple[TokenReader, ...] = (),
         *,
         anonymous: bool = True,
     ) -> None:
         self._tokens = dict(tokens or {})
-        self._readers = readers
+        self._readers: list[TokenReader] = []
         self._anonymous = anonymous
+
+    def add(self, reader: TokenReader) -> None:
+        """Ask this one as well about tokens."""
+        self._readers.append(reader)
 
     def authenticate(self, headers: Mapping[str, str], certificate_user: User | None) -> User:
         """Raises StatusError 401."""

@@ -1,7 +1,7 @@
 """One request to one resource, with everything that the handlers of all verbs ask of it.
 
-A Call is made once per request: the route is resolved to a resource type, the Accept header to a form, the table of
-the store is at hand. Handlers read it and hold nothing of their own.
+A Call is made once per request: the route is resolved to a resource type, the Accept header to a form, the
+table of the store is at hand. Handlers read it and hold nothing of their own.
 """
 
 from __future__ import annotations

@@ -1,8 +1,10 @@
-"""exec and attach on the wire: several byte streams in one WebSocket (`v5.channel.k8s.io`, `v4.channel.k8s.io`).
+"""exec and attach on the wire: several byte streams in one WebSocket (`v5.channel.k8s.io`,
+`v4.channel.k8s.io`).
 
-Each message starts with the number of its channel. The end of the command is a Status on the error channel; version 5
-adds a message by which the client closes stdin. Reading and writing run side by side: a command that writes a lot
-before it reads must not stop the one, nor the other way round. SPDY, the older transport, cannot pass an ASGI server.
+Each message starts with the number of its channel. The end of the command is a Status on the error channel;
+version 5 adds a message by which the client closes stdin. Reading and writing run side by side: a command
+that writes a lot before it reads must not stop the one, nor the other way round. SPDY, the older transport,
+cannot pass an ASGI server.
 """
 
 from __future__ import annotations

@@ -5,8 +5,12 @@ The Core is made once with the ApiServer. It holds no request and decides nothin
 
 from __future__ import annotations
 
+from datetime import datetime
+from typing import Protocol
+
 from kubesim.apiserver.admission.base import Admission
 from kubesim.apiserver.allocation import ServiceAddresses
+from kubesim.apiserver.auth import Authenticator
 from kubesim.apiserver.environment import Environment
 from kubesim.apiserver.kinds import conversion
 from kubesim.apiserver.kinds.base import Context
@@ -15,6 +19,12 @@ from kubesim.apiserver.objects import Decoded
 from kubesim.apiserver.requests import JsonObject
 from kubesim.schema.registry import Registry, ResourceType
 from kubesim.store import Store
+
+
+class TokenIssuer(Protocol):
+    def issue(
+        self, account: JsonObject, seconds: int, audiences: list[str], bound: JsonObject | None, now: datetime
+    ) -> str: ...
 
 
 class Core:
@@ -26,6 +36,8 @@ class Core:
         environment: Environment,
         addresses: ServiceAddresses,
         admission: Admission,
+        auth: Authenticator,
+        tokens: TokenIssuer,
     ) -> None:
         self.store = store
         self.registry = registry
@@ -33,6 +45,8 @@ class Core:
         self.environment = environment
         self.addresses = addresses
         self.admission = admission
+        self.auth = auth
+        self.tokens = tokens
         self.decoded = Decoded()
 
     def context(self) -> Context:

@@ -1,9 +1,9 @@
 """delete and deletecollection: grace periods, finalizers, propagation, preconditions.
 
-An object goes at once when nothing keeps it: no grace period that a kubelet has to honour, no finalizer. Otherwise it
-is marked with a deletionTimestamp and stays, until the update that takes away the last thing that kept it (see
-`writing`) or a second deletion with a grace period of zero. Who removes finalizers, and with which propagation policy
-which dependents go, is the business of controllers.
+An object goes at once when nothing keeps it: no grace period that a kubelet has to honour, no finalizer.
+Otherwise it is marked with a deletionTimestamp and stays, until the update that takes away the last thing
+that kept it (see `writing`) or a second deletion with a grace period of zero. Who removes finalizers, and
+with which propagation policy which dependents go, is the business of controllers.
 """
 
 from __future__ import annotations
@@ -127,10 +127,9 @@ def check_preconditions(rt: ResourceType, obj: JsonObject, options: DeleteOption
         )
     if options.version is not None and options.version != meta["resourceVersion"]:
         raise errors.conflict(
-            rt.kind,
-            meta["name"],
-            f"the ResourceVersion in the precondition ({options.version}) does not match the ResourceVersion in "
-            f"record ({meta['resourceVersion']}). The object might have been modified",
+            rt.kind, meta["name"], f"the ResourceVersion in the precondition ({options.version}) does not
+            match the ResourceVersion in " f"record ({meta['resourceVersion']}). The object might have been
+            modified",
         )
 
 
@@ -173,7 +172,8 @@ def _set_finalizers(meta: dict[str, Any], finalizers: list[str]) -> None:
 
 
 def _mark_namespace(obj: JsonObject, options: DeleteOptions, now: datetime) -> tuple[JsonObject, bool]:
-    """A namespace is Terminating until its controller has emptied it and taken the finalizer out of its spec."""
+    """A namespace is Terminating until its controller has emptied it and taken the finalizer out of its spec.
+    A namespace is Terminating until its controller has emptied it and taken the finalizer out of its spec."""
     meta = dict(obj["metadata"])
     if not meta.get("deletionTimestamp"):
         meta["deletionTimestamp"] = now.strftime("%Y-%m-%dT%H:%M:%SZ")

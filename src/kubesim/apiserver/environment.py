@@ -1,4 +1,5 @@
-"""The one clock and the one source of chance that everything in a cluster uses, so that a run can be repeated."""
+"""The one clock and the one source of chance that everything in a cluster uses, so that a run can be
+repeated."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""The query of lists and watches, checked as the real server checks it, and the tokens that continue a list."""
+"""The query of lists and watches, checked as the real server checks it, and the tokens that continue a list.
+The query of lists and watches, checked as the real server checks it, and the tokens that continue a list."""
 
 from __future__ import annotations
 
@@ -88,8 +89,8 @@ def _integer(text: str) -> int | None:
 def check_version(text: str) -> str | None:
     """Why this is no resource version, in Go's words."""
     if text and not (text.isascii() and text.isdigit()):
-        quoted = errors.quoted(text)
-        return f"resourceVersion: Invalid value: {quoted}: strconv.ParseUint: parsing {quoted}: invalid syntax"
+        quoted = errors.quoted(text) return f"resourceVersion: Invalid value: {quoted}: strconv.ParseUint:
+        parsing {quoted}: invalid syntax"
     return None
 
 
@@ -157,7 +158,8 @@ def read_token(text: str) -> tuple[int, str]:
     try:
         raw = base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
     except (binascii.Error, ValueError):
-        raise errors.bad_request("invalid continue token: continue key is not valid: illegal base64 data") from None
+        raise errors.bad_request("invalid continue token: continue key is not valid: illegal base64 data")
+        from None
     try:
         token = orjson.loads(raw)
         revision, start = int(token["rv"]), str(token["start"])

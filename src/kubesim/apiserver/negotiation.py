@@ -1,7 +1,8 @@
 """What a client wants to read and what it has sent: Accept, Content-Type, Accept-Encoding.
 
-JSON and YAML; of objects also their form as a Table or as metadata only. Protobuf is not spoken: clients that offer
-something beside it fall back to that, others get 406 or 415. Pure; the forms themselves are made elsewhere.
+JSON and YAML; of objects also their form as a Table or as metadata only. Protobuf is not spoken: clients that
+offer something beside it fall back to that, others get 406 or 415. Pure; the forms themselves are made
+elsewhere.
 """
 
 from __future__ import annotations

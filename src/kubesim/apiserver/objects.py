@@ -1,9 +1,10 @@
 """How an object lies in the store: everything but its kind and apiVersion, encoded once.
 
-`{"kind":"Pod","apiVersion":"v1",` + data is the object as a client gets it alone; `{` + data is the same object as an
-item of a built-in list, whose items name no kind; either is a memory copy and no more. That also makes the stored form
-independent of the version it is served in, where versions differ in nothing but their name; where they do differ,
-`kinds.conversion` translates. Decoding happens on demand, through a cache of objects that readers must not change.
+`{"kind":"Pod","apiVersion":"v1",` + data is the object as a client gets it alone; `{` + data is the same
+object as an item of a built-in list, whose items name no kind; either is a memory copy and no more. That also
+makes the stored form independent of the version it is served in, where versions differ in nothing but their
+name; where they do differ, `kinds.conversion` translates. Decoding happens on demand, through a cache of
+objects that readers must not change.
 """
 
 from __future__ import annotations

@@ -19,7 +19,7 @@ from kubesim.apiserver.patch.strategic import strategic_merge
 from kubesim.apiserver.requests import JsonObject, Reply
 from kubesim.apiserver.writing import change_object, create_object, reply
 from kubesim.schema.decode import Body, Decoded, decode_patched, duplicate_keys, load_yaml
-from kubesim.schema.types import type_of
+from kubesim.schema.types import ObjectType, type_of
 
 JSON_PATCH = "application/json-patch+json"
 MERGE_PATCH = "application/merge-patch+json"
@@ -36,7 +36,7 @@ async def patch(core: Core, call: Call) -> Reply:
     if media == APPLY_PATCH:
         return await _apply(core, call, options)
     body = _parse(call.request.body)
-    patched = _patcher(call, media, body.value)
+    patched = _patcher(type_of(call.rt), media, body.value)
 
     def change(old: JsonObject) -> Decoded:
         return _checked(call, options, old, patched(old), body.duplicates)
@@ -52,20 +52,23 @@ def _parse(body: bytes) -> Body:
     return Body(value, duplicate_keys(value, body))
 
 
-def _patcher(call: Call, media: str, value: Any) -> Callable[[JsonObject], Any]:
+def plain_patch(type_: ObjectType, media: str, body: bytes) -> Callable[[JsonObject], Any]:
+    """The function that applies a JSON, merge or strategic merge patch to a document of this type."""
+    if media not in (JSON_PATCH, MERGE_PATCH, STRATEGIC_PATCH):
+        raise errors.unsupported_patch()
+    return _patcher(type_, media, _parse(body).value)
+
+
+def _patcher(type_: ObjectType, media: str, value: Any) -> Callable[[JsonObject], Any]:
     if media == JSON_PATCH:
         if not isinstance(value, list):
-            raise errors.bad_request(
-                "json: cannot unmarshal object into Go value of type jsonpatch.Patch"
-            )
+            raise errors.bad_request("json: cannot unmarshal object into Go value of type jsonpatch.Patch")
         return lambda old: json_patch(old, value)
     if not isinstance(value, dict):
-        raise errors.bad_request(
-            "json: cannot unmarshal array into Go value of type map[string]interface {}"
-        )
+        raise errors.bad_request("json: cannot unmarshal array into Go value of type map[string]interface {}")
     if media == MERGE_PATCH:
         return lambda old: merge_patch(old, value)
-    return lambda old: strategic_merge(type_of(call.rt), old, value)
+    return lambda old: strategic_merge(type_, old, value)
 
 
 def _checked(
@@ -105,11 +108,36 @@ async def _apply(core: Core, call: Call, options: WriteOptions) -> Reply:
             if call.route.subresource:
                 raise call.not_found()
             obj = _merged(core, call, None, applied, options)
-            return reply(
-                call, await create_object(core, call, Decoded(obj, []), options, operation="Apply")
-            )
+            return reply(call, await create_object(core, call, Decoded(obj, []), options, operation="Apply"))
 
         def change(old: JsonObject) -> Decoded:
             return Decoded(_merged(core, call, old, applied, options), [])
 
         return reply(call, await change_object(core, call, change, options, operation="Apply"))
+
+
+def _applied(call: Call) -> JsonObject:
+    """The document of an apply, checked as far as that needs no live object."""
+    try:
+        value = load_yaml(call.request.body)
+    except ValueError as error:
+        raise errors.bad_request(f"error decoding YAML: {error}") from None
+    if not isinstance(value, dict):
+        raise errors.bad_request("error decoding YAML: the document is not an object")
+    return value
+
+
+def _merged(
+    core: Core, call: Call, old: JsonObject | None, applied: JsonObject, options: WriteOptions
+) -> JsonObject:
+    merged: JsonObject = server_side.apply(
+        call.rt,
+        old,
+        applied,
+        options.manager,
+        force=options.force,
+        now=core.environment.timestamp(),
+        subresource=call.route.subresource or "",
+    )
+    check_identity(call, merged)
+    return merged

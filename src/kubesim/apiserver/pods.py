@@ -1,8 +1,8 @@
 """What only pods have: binding, eviction, and the streams log, exec, attach and portforward.
 
-The streams belong to the kubelet of the pod's node: this module checks the question as the real server does, finds
-the kubelet, and lets `channels` carry the bytes. Binding and eviction are writes like any other, with rules of their
-own.
+The streams belong to the kubelet of the pod's node: this module checks the question as the real server does,
+finds the kubelet, and lets `channels` carry the bytes. Binding and eviction are writes like any other, with
+rules of their own.
 """
 
 from __future__ import annotations

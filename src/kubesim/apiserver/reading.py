@@ -135,7 +135,10 @@ def _only(call: Call, options: ListOptions) -> ListOptions:
     """The old /watch/ paths with a name watch one object."""
     query = type(call.request.query)(
         [("fieldSelector", f"metadata.name={call.name}"), ("timeoutSeconds", f"{options.timeout or 0:.0f}")]
-        + [(n, call.request.query.get(n)) for n in ("resourceVersion", "allowWatchBookmarks", "labelSelector")]
+        + [
+            (n, call.request.query.get(n))
+            for n in ("resourceVersion", "allowWatchBookmarks", "labelSelector")
+        ]
     )
     return parse_list_options(query, call.rt, watch=True)
 

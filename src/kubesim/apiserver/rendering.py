@@ -1,7 +1,7 @@
 """How objects become answers: the stored bytes as they are, or as YAML, as a Table, as metadata only.
 
-The plain form is a copy of memory. Everything else decodes, one object after the other, and is what people and the
-garbage collectors of the world ask for, not what the hot paths do.
+The plain form is a copy of memory. Everything else decodes, one object after the other, and is what people
+and the garbage collectors of the world ask for, not what the hot paths do.
 """
 
 from __future__ import annotations
@@ -48,9 +48,7 @@ class Renderer:
         self._head = head(rt.api_version, rt.kind)
         self._same = rt is storage or (rt.group, rt.version) == (storage.group, storage.version)
         if self._include not in ("None", "Metadata", "Object") and wanted.form == "Table":
-            raise errors.bad_request(
-                f"unrecognized includeObject value: {errors.quoted(self._include)}"
-            )
+            raise errors.bad_request(f"unrecognized includeObject value: {errors.quoted(self._include)}")
 
     @property
     def shareable(self) -> bool:
@@ -62,7 +60,19 @@ class Renderer:
         obj = decode(stored.data, self._storage)
         return obj if self._same else conversion.from_storage(self._rt, obj)
 
+    @property
+    def wanted(self) -> Wanted:
+        return self._wanted
+
     # One object
+
+    def document(self, obj: JsonObject, status: int = 200) -> Reply:
+        """An object of another kind than the resource's own."""
+        return document(obj, self._wanted, status, pretty=self._pretty)
+
+    def status(self, status: JsonObject, code: int = 200) -> Reply:
+        """A Status, which has no other form."""
+        return document(status, Wanted(self._wanted.media), code, pretty=self._pretty)
 
     def one(self, stored: Stored, status: int = 200) -> Reply:
         if self._wanted.plain and self._same and not self._pretty:
@@ -138,9 +148,9 @@ class Renderer:
 
     def _plain_list(self, items: Sequence[Stored], metadata: JsonObject) -> Reply:
         rt = self._rt
-        start = orjson.dumps(
-            {"kind": rt.list_kind_name, "apiVersion": rt.api_version, "metadata": metadata}
-        )[:-1]
+        start = orjson.dumps({"kind": rt.list_kind_name, "apiVersion": rt.api_version, "metadata": metadata})[
+            :-1
+        ]
         before = self._head if rt.custom else b"{"
         separator = b"," + before
         start += b',"items":[' + (before if items else b"")
@@ -197,4 +207,3 @@ def _list_parts(start: bytes, separator: bytes, items: Iterable[Stored]) -> Iter
 def _go_type(rt: ResourceType) -> str:
     """`core.ConfigMap`: Go's name of the internal type, which some messages show."""
     return f"{rt.group.partition('.')[0] or 'core'}.{rt.kind}"
-

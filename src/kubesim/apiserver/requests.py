@@ -1,7 +1,8 @@
-"""A request and its answer, without a wire: what the HTTP adapter and the in-process transport have in common.
+"""A request and its answer, without a wire: what the HTTP adapter and the in-process transport have in
+common.
 
-Handlers take an ApiRequest and give back a Reply (all of it is there) or a StreamReply (it goes on). Nothing in here
-reads sockets, and no handler knows which of the two sides it serves.
+Handlers take an ApiRequest and give back a Reply (all of it is there) or a StreamReply (it goes on). Nothing
+in here reads sockets, and no handler knows which of the two sides it serves.
 """
 
 from __future__ import annotations
@@ -59,7 +60,8 @@ class Query:
         return name in self._values
 
     def flag(self, name: str) -> bool:
-        """Go's reading of a boolean in a query: absent, empty, 0 and false are no; what is no boolean is yes."""
+        """Go's reading of a boolean in a query: absent, empty, 0 and false are no; what is no boolean is yes.
+        Go's reading of a boolean in a query: absent, empty, 0 and false are no; what is no boolean is yes."""
         values = self._values.get(name)
         return bool(values) and values[0].lower() not in ("", "0", "f", "false")
 

@@ -1,10 +1,10 @@
 """From a path to what it names. Pure: whether such a resource exists is asked elsewhere.
 
-    /api/v1/pods                              all pods
-    /apis/apps/v1/namespaces/N/deployments/D/status
-    /api/v1/namespaces/N                      the namespace itself ...
-    /api/v1/namespaces/N/finalize             ... and its subresources
-    /api/v1/watch/...                         the old form of watches, for all of these
+/api/v1/pods                              all pods
+/apis/apps/v1/namespaces/N/deployments/D/status
+/api/v1/namespaces/N                      the namespace itself ...
+/api/v1/namespaces/N/finalize             ... and its subresources
+/api/v1/watch/...                         the old form of watches, for all of these
 """
 
 from __future__ import annotations

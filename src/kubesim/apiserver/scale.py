@@ -1,6 +1,7 @@
 """The scale subresource: the number of replicas of anything that has one, as an object of its own.
 
-The Scale has the name, uid and version of the object that it is of; writing it is writing that object's replicas.
+The Scale has the name, uid and version of the object that it is of; writing it is writing that object's
+replicas.
 """
 
 from __future__ import annotations

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from kubesim import errors
 from kubesim.apiserver.calls import Call
 from kubesim.apiserver.core import Core
-from kubesim.apiserver.options import write_options
+from kubesim.apiserver.options import WriteOptions, write_options
 from kubesim.apiserver.requests import JsonObject, Reply
 from kubesim.apiserver.writing import change_raw, read_as
 
@@ -15,13 +17,29 @@ _KEPT_LABELS = ("topology.kubernetes.io/zone", "topology.kubernetes.io/region")
 async def bind(core: Core, call: Call) -> Reply:
     """POST pods/NAME/binding. Raises 404, 409 when the pod has a node, gates, or is being deleted."""
     options = write_options(call.request, "CreateOptions")
+    return await _bind(core, call, read_as(call, "", "v1", "Binding", options).obj, options)
+
+
+async def bind_by_name(core: Core, call: Call) -> Reply:
+    """POST bindings: the old way, the pod's name is that of the Binding."""
+    options = write_options(call.request, "CreateOptions")
     binding = read_as(call, "", "v1", "Binding", options).obj
+    rt = core.registry.find("", "v1", "pods")
+    name = binding["metadata"].get("name")
+    if rt is None or not name:
+        raise errors.bad_request("name is required")
+    route = replace(call.route, plural="pods", name=name)
+    return await _bind(core, replace(call, rt=rt, storage=rt, route=route), binding, options)
+
+
+async def _bind(core: Core, call: Call, binding: JsonObject, options: WriteOptions) -> Reply:
     node = (binding.get("target") or {}).get("name", "")
     if not node:
         raise errors.unclassified("target.name: Required value")
     kind = binding["target"].get("kind") or "Node"
     if kind not in ("", "Node"):
-        raise errors.unclassified(f'target.kind: Unsupported value: "{kind}": supported values: "Node", "<empty>"')
+        raise errors.unclassified(f'target.kind: Unsupported value: "{kind}": supported values: "Node",
+        "<empty>"')
 
     def change(pod: JsonObject) -> JsonObject:
         _refuse(call, pod, node, binding)

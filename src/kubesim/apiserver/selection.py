@@ -1,7 +1,7 @@
 """Which stored objects a selector takes, asked of a small index and not of the decoded object.
 
-The index of an object (its labels and the values of the fields that its kind lets one select by) is made when a
-selector first asks for it and then stays with the stored bytes, which never change.
+The index of an object (its labels and the values of the fields that its kind lets one select by) is made when
+a selector first asks for it and then stays with the stored bytes, which never change.
 """
 
 from __future__ import annotations

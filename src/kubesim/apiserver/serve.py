@@ -1,8 +1,9 @@
 """The API server on a TCP port: uvicorn's protocols, our own life cycle.
 
-Uvicorn parses HTTP and WebSockets; listening, TLS, the identity in a client certificate and the end are done here,
-because uvicorn's own server takes over the signals of the process, and never ends while a watch is open. Loopback is
-the default, and TLS is not optional: without certificate files this refuses to listen anywhere else.
+Uvicorn parses HTTP and WebSockets; listening, TLS, the identity in a client certificate and the end are done
+here, because uvicorn's own server takes over the signals of the process, and never ends while a watch is
+open. Loopback is the default, and TLS is not optional: without certificate files this refuses to listen
+anywhere else.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Which handler answers for a subresource, and for the few resources that are questions and not objects.
 
-Status and everything else that is a view of the object itself has no entry: the ordinary handlers serve it, and the
-kind's Strategy knows what may change through it.
+Status and everything else that is a view of the object itself has no entry: the ordinary handlers serve it,
+and the kind's Strategy knows what may change through it.
 """
 
 from __future__ import annotations

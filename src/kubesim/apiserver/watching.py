@@ -1,9 +1,9 @@
 """Watches: what a client sees of the changes to a table.
 
-A watch is a position in the table's history and a view (which objects, in which form). It sleeps until the table
-changes, sends all that is new as one chunk, and shares that chunk with all watches that stand at the same place with
-the same view. The view is a function from bytes to bytes; selectors turn changes into what they mean for the watcher:
-an object that begins to match is ADDED, one that ceases to is DELETED.
+A watch is a position in the table's history and a view (which objects, in which form). It sleeps until the
+table changes, sends all that is new as one chunk, and shares that chunk with all watches that stand at the
+same place with the same view. The view is a function from bytes to bytes; selectors turn changes into what
+they mean for the watcher: an object that begins to match is ADDED, one that ceases to is DELETED.
 """
 
 from __future__ import annotations
@@ -130,9 +130,7 @@ class Watch:
                     yield _line(ChangeType.DELETED, view.render(stored))
                 continue
             now = view.takes(stored)
-            before = previous is not None and (
-                now if view.accept is None else view.takes(previous)
-            )
+            before = previous is not None and (now if view.accept is None else view.takes(previous))
             if now:
                 yield _line(ChangeType.MODIFIED if before else ChangeType.ADDED, view.render(stored))
             elif before and previous is not None:

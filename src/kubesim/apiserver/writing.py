@@ -1,9 +1,10 @@
 """create, update and patch: from what a client sent to one commit in the store.
 
-A create is decoded, defaulted, named, admitted, prepared, validated, and stored. An update is the same around the
-object as it is: whoever wants a change hands in a function from the old object to the new one, which is repeated when
-somebody else was faster, unless the client has pinned the version that it saw. An update that changes nothing writes
-nothing. Everything that is particular to a kind is its Strategy's, who owns which field is `patch.managed`'s.
+A create is decoded, defaulted, named, admitted, prepared, validated, and stored. An update is the same around
+the object as it is: whoever wants a change hands in a function from the old object to the new one, which is
+repeated when somebody else was faster, unless the client has pinned the version that it saw. An update that
+changes nothing writes nothing. Everything that is particular to a kind is its Strategy's, who owns which
+field is `patch.managed`'s.
 """
 
 from __future__ import annotations
@@ -45,7 +46,8 @@ Change = Callable[[JsonObject], Decoded]
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """What a write has led to: an object in the store, or (dry run, last update of what goes) one that is not."""
+    """What a write has led to: an object in the store, or (dry run, last update of what goes) one that is
+    not."""
 
     obj: JsonObject
     stored: Stored | None
@@ -53,7 +55,8 @@ class Written:
     created: bool = False
 
 
-def attempt(call: Call, operation: Operation, options: WriteOptions, old: JsonObject | None = None) -> Attempt:
+def attempt(call: Call, operation: Operation, options: WriteOptions, old: JsonObject | None = None) ->
+Attempt:
     return Attempt(
         operation=operation,
         rt=call.rt,
@@ -89,15 +92,16 @@ def read_object(call: Call, options: WriteOptions) -> Decoded:
 
 
 def read_as(call: Call, group: str, version: str, kind: str, options: WriteOptions) -> Decoded:
-    """The body of a subresource that takes another kind than its resource: Binding, Eviction, TokenRequest."""
+    """The body of a subresource that takes another kind than its resource: Binding, Eviction, TokenRequest.
+    The body of a subresource that takes another kind than its resource: Binding, Eviction, TokenRequest."""
     body = parse_body(call.request.headers.get("content-type", JSON), call.request.body, kind)
     api_version = f"{group}/{version}" if group else version
     given_version = body.value.get("apiVersion") or api_version
     given_kind = body.value.get("kind") or kind
     if given_kind != kind or given_version.partition("/")[0] != api_version.partition("/")[0]:
         raise errors.bad_request(
-            f'{given_kind} in version "{given_version}" cannot be handled as a {kind}: no kind "{given_kind}" is '
-            f'registered for version "{given_version}" in scheme "{SCHEME}"'
+            f'{given_kind} in version "{given_version}" cannot be handled as a {kind}: no kind "{given_kind}"
+            is ' f'registered for version "{given_version}" in scheme "{SCHEME}"'
         )
     type_ = kind_type(group, version, kind)
     if type_ is None:
@@ -111,7 +115,8 @@ def read_as(call: Call, group: str, version: str, kind: str, options: WriteOptio
     texts = strict_texts(unknown, body.duplicates) if options.validation != "Ignore" else []
     if texts and options.validation == "Strict":
         raise errors.bad_request(
-            f'{kind} in version "{version}" cannot be handled as a {kind}: strict decoding error: {", ".join(texts)}'
+            f'{kind} in version "{version}" cannot be handled as a {kind}: strict decoding error: {",
+            ".join(texts)}'
         )
     return Decoded({"kind": kind, "apiVersion": api_version, **obj}, texts)
 
@@ -128,7 +133,8 @@ async def create(core: Core, call: Call) -> Reply:
 async def create_object(
     core: Core, call: Call, decoded: Decoded, options: WriteOptions, *, operation: str = "Update"
 ) -> Written:
-    """Store a new object. `operation` says how its fields are owned: by Update, or already settled by Apply."""
+    """Store a new object. `operation` says how its fields are owned: by Update, or already settled by Apply.
+    Store a new object. `operation` says how its fields are owned: by Update, or already settled by Apply."""
     rt, kind = call.rt, strategy(call.rt)
     obj = _named(core, call, decoded.obj)
     for remaining in reversed(range(NAME_ATTEMPTS)):
@@ -306,7 +312,8 @@ async def change_raw(
 
 
 def _check_version(call: Call, old: JsonObject, new: JsonObject) -> bool:
-    """Whether the client has pinned the version. Raises StatusError when it has, and has pinned another one."""
+    """Whether the client has pinned the version. Raises StatusError when it has, and has pinned another one.
+    Whether the client has pinned the version. Raises StatusError when it has, and has pinned another one."""
     version = new["metadata"].get("resourceVersion") or "0"
     if not (version.isascii() and version.isdigit()):
         raise errors.unclassified(f"strconv.ParseUint: parsing {errors.quoted(version)}: invalid syntax")

@@ -87,17 +87,17 @@ async def attach(worker: PodWorker, container: str, options: ExecOptions) -> Shi
 
 
 async def dial(worker: PodWorker, port: int) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-    """Connect to a port of a pod: at its own address, or at that of the machine, for who listens only there."""
+    """Connect to a port of a pod: at its own address, or at that of the machine, for who listens only there.
+    Raises OSError when nobody listens."""
     view = await worker.view()
-    refusal: OSError | TimeoutError | None = None
+    refusal: OSError = ConnectionRefusedError(f"port {port} of pod {view.metadata.get('name')} is closed")
     for address in dict.fromkeys((view.pod_ip or HOST, HOST)):
         try:
             async with asyncio.timeout(DIAL_LIMIT):
                 return await asyncio.open_connection(address, port)
-        except (OSError, TimeoutError) as error:
-            refusal = refusal or error
-    name = view.metadata.get("name")
-    raise NodeError(f"failed to connect to port {port} of pod {name}: {refusal or 'timeout'}", code=500)
+        except OSError as error:
+            refusal = error
+    raise refusal
 
 
 async def _running(worker: PodWorker, container: str) -> Path:

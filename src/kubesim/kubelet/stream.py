@@ -25,6 +25,7 @@ SETTLE = 0.02
 STDOUT = 1
 STDERR = 2
 _END_OF_TRANSMISSION = b"\x04"
+_KILLED = 137  # what becomes of a command that is let go of before its end
 
 
 class _Outlet:
@@ -103,7 +104,7 @@ class ShimStream:
                 self._watch()
                 for number, data in batch:
                     yield number, data
-            if self._is_complete():
+            if self._closed or self._is_complete():
                 break
             self._changed.clear()
             if not self._backlog:
@@ -134,9 +135,8 @@ class ShimStream:
         if self._terminal is not None:
             os.close(self._terminal)
         if not self._code.done():
-            self._code.cancel()
-        elif not self._code.cancelled():
-            self._code.exception()  # seen: nobody may have asked
+            self._code.set_result(_KILLED)
+        self._code.exception()  # seen: nobody may have asked
         self._changed.set()
 
     # --- inside ---
@@ -185,7 +185,7 @@ class ShimStream:
 
     def _is_complete(self) -> bool:
         if not any(outlet.open for outlet in self._outlets):
-            return self._ends_with_output or self._code.done()
+            return self._code.done() or (self._ends_with_output and bool(self._outlets))
         if not (self._quiet and self._code.done()):
             return False
         for outlet in self._outlets:  # nobody who matters writes any more: take what is there
@@ -193,7 +193,7 @@ class ShimStream:
         return not self._backlog
 
     async def _wait_for_change(self) -> None:
-        if not self._code.done() or self._quiet or self._ends_with_output:
+        if not self._code.done() or self._quiet or self._closed or self._ends_with_output:
             await self._changed.wait()
             return
         try:
@@ -217,7 +217,7 @@ class ShimStream:
                 outlet.watched = True
 
     def _read(self, outlet: _Outlet) -> None:
-        if not outlet.open:
+        if not outlet.open or self._closed:
             return
         try:
             data = os.read(outlet.descriptor, PIECE)

@@ -12,6 +12,7 @@ from __future__ import annotations
 import json
 import os
 import socket
+import struct
 from collections.abc import Sequence
 
 TYPE_CHECKING = False
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
 LARGEST_PACKET = 256 << 10
 MOST_DESCRIPTORS = 4
+_ROOM_FOR_DESCRIPTORS = socket.CMSG_SPACE(MOST_DESCRIPTORS * struct.calcsize("i"))
 
 
 def listen(directory: str, name: str) -> socket.socket:
@@ -67,11 +69,13 @@ def send(connection: socket.socket, message: dict[str, Any], descriptors: Sequen
 def receive(connection: socket.socket) -> tuple[dict[str, Any] | None, list[int]]:
     """One packet and its descriptors; None at the end. Raises BlockingIOError when there is none yet."""
     try:
-        data, descriptors, _, _ = socket.recv_fds(
-            connection, LARGEST_PACKET, MOST_DESCRIPTORS, socket.MSG_CMSG_CLOEXEC
+        # Not socket.recv_fds: it ignores its flags, and the descriptors would leak into every command.
+        data, extras, _, _ = connection.recvmsg(
+            LARGEST_PACKET, _ROOM_FOR_DESCRIPTORS, socket.MSG_CMSG_CLOEXEC
         )
     except ConnectionError:
         return None, []
+    descriptors = [number for _, _, packed in extras for (number,) in struct.iter_unpack("i", packed)]
     if not data:
         return None, descriptors
     message = json.loads(data)

@@ -87,6 +87,4 @@ class CorruptStore(StoreError):
         super().__init__(f"the store in {directory} is damaged: {reason}")
         self.directory = directory
         self.reason = reason
-        self.remedy = (
-            "restore a snapshot, or delete the cluster with --force; nothing of it has been removed"
-        )
+        self.remedy = "restore a snapshot, or delete the cluster with --force; nothing of it has been removed"

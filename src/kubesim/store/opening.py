@@ -36,7 +36,8 @@ def open_store(
 
 
 def verify(directory: Path) -> str | None:
-    """Why the durable store in this directory cannot be used, or None when it can. Changes nothing, serves nobody."""
+    """Why the durable store in this directory cannot be used, or None when it can. Changes nothing, serves
+    nobody."""
     if not (directory / MARKER).exists() and not (directory / DATABASE).exists():
         return f"there is no store in {directory}"
     try:

@@ -79,6 +79,9 @@ class Store:
             table = self._tables[resource] = Table(resource, self._compacted)
         return table
 
+    def tables(self) -> list[Table]:
+        return list(self._tables.values())
+
     def get(self, resource: str, name: str) -> Stored | None:
         """The object as readers see it."""
         table = self._tables.get(resource)

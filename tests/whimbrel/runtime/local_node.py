@@ -39,51 +39,98 @@ def make_path(folder: Path, shell: str, *, without: Sequence[str] = ()) -> str:
 
 
 class LocalStream:
-    """An ExecStream over a process' pipes."""
+    """An ExecStream over a process' pipes. (asyncio's own subprocesses wait for the pipes of grandchildren too.)"""
 
-    def __init__(self, process: asyncio.subprocess.Process) -> None:
-        self.process = process
+    def __init__(self, argv: Sequence[str], env: dict[str, str], cwd: Path) -> None:
+        self.process = subprocess.Popen(
+            argv,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env=env,
+            cwd=cwd,
+            start_new_session=True,
+            bufsize=0,
+        )
+        assert self.process.stdin
+        assert self.process.stdout
+        assert self.process.stderr
+        self._stdin = self.process.stdin.fileno()
+        self._outputs = {self.process.stdout.fileno(): 1, self.process.stderr.fileno(): 2}
+        for fd in (self._stdin, *self._outputs):
+            os.set_blocking(fd, False)
 
     async def write(self, data: bytes) -> None:
-        assert self.process.stdin
-        try:
-            self.process.stdin.write(data)
-            await self.process.stdin.drain()
-        except ConnectionError as error:
-            raise NodeLost("the process does not read") from error
+        view = memoryview(data)
+        while view:
+            try:
+                view = view[os.write(self._stdin, view) :]
+            except BlockingIOError:
+                await self._ready(self._stdin, writing=True)
+            except BrokenPipeError as error:
+                raise NodeLost("the process does not read") from error
 
     async def close_stdin(self) -> None:
         assert self.process.stdin
         self.process.stdin.close()
 
     async def output(self) -> AsyncGenerator[tuple[int, bytes], None]:
-        queue: asyncio.Queue[tuple[int, bytes] | None] = asyncio.Queue()
-
-        async def pump(kind: int, reader: asyncio.StreamReader | None) -> None:
-            assert reader
-            while piece := await reader.read(65536):
-                queue.put_nowait((kind, piece))
-            queue.put_nowait(None)
-
-        pumps = [
-            asyncio.create_task(pump(1, self.process.stdout)),
-            asyncio.create_task(pump(2, self.process.stderr)),
-        ]
+        queue: asyncio.Queue[int] = asyncio.Queue()
+        loop = asyncio.get_running_loop()
+        for fd in self._outputs:
+            loop.add_reader(fd, queue.put_nowait, fd)
+        left = set(self._outputs)
         try:
-            open_ends = 2
-            while open_ends:
-                item = await queue.get()
-                if item is None:
-                    open_ends -= 1
-                else:
-                    yield item
+            while left:
+                fd = await queue.get()
+                try:
+                    piece = os.read(fd, 65536) if fd in left else b"-"
+                except BlockingIOError:
+                    continue
+                if not piece:
+                    left.discard(fd)
+                    loop.remove_reader(fd)
+                elif fd in left:
+                    yield self._outputs[fd], piece
         finally:
-            for task in pumps:
-                task.cancel()
-            await asyncio.gather(*pumps, return_exceptions=True)
+            for fd in self._outputs:
+                loop.remove_reader(fd)
 
     async def exit_code(self) -> int:
-        return await self.process.wait()
+        if self.process.poll() is None:
+            pidfd = os.pidfd_open(self.process.pid)
+            try:
+                await self._ready(pidfd)
+            finally:
+                os.close(pidfd)
+        return self.process.wait()
+
+    async def close(self) -> None:
+        """End the exec'd shell only: what it has started goes on, as with a kubelet."""
+        assert self.process.stdin
+        self.process.stdin.close()
+        try:
+            async with asyncio.timeout(0.5):  # a command that has said its last word ends by itself
+                await self.exit_code()
+        except TimeoutError:
+            self.process.kill()
+            self.process.wait()
+        for pipe in (self.process.stdout, self.process.stderr):
+            assert pipe
+            pipe.close()
+
+    @staticmethod
+    async def _ready(fd: int, *, writing: bool = False) -> None:
+        loop = asyncio.get_running_loop()
+        ready = loop.create_future()
+        add, remove = (
+            (loop.add_writer, loop.remove_writer) if writing else (loop.add_reader, loop.remove_reader)
+        )
+        add(fd, lambda: ready.done() or ready.set_result(None))
+        try:
+            await ready
+        finally:
+            remove(fd)
 
 
 class LocalNode:
@@ -108,38 +155,23 @@ class LocalNode:
         assert not tty
         self.execs += 1
         broken = self.break_after.pop(0) if self.break_after else None
-        process = await asyncio.create_subprocess_exec(
-            str(Path(self.path.split(":")[0]) / argv[0]),
-            *argv[1:],
-            stdin=asyncio.subprocess.PIPE if stdin else asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.PIPE,
-            env={"HOME": str(self.home), "PATH": self.path},
-            cwd=self.home,
-            start_new_session=True,
-        )
-        stream = LocalStream(process) if broken is None else BreakingStream(process, broken)
+        words = [str(Path(self.path.split(":")[0]) / argv[0]), *argv[1:]]
+        env = {"HOME": str(self.home), "PATH": self.path}
+        kind = LocalStream if broken is None else BreakingStream
+        stream = kind(words, env, self.home)
+        if isinstance(stream, BreakingStream):
+            stream.left = broken or 0
         self.streams.append(stream)
         try:
             yield stream
         finally:
-            if process.stdin:
-                process.stdin.close()
-            try:
-                async with asyncio.timeout(0.5):  # a command that has said its last word ends by itself
-                    await process.wait()
-            except TimeoutError:
-                process.kill()  # the exec'd shell only: what it has started goes on, as with a kubelet
-                await process.wait()
-            process._transport.close()  # type: ignore[attr-defined] # pipes that children still hold open
+            await stream.close()
 
 
 class BreakingStream(LocalStream):
-    """Delivers `after` bytes of output, then breaks as a connection does."""
+    """Delivers `left` bytes of output, then breaks as a connection does."""
 
-    def __init__(self, process: asyncio.subprocess.Process, after: int) -> None:
-        super().__init__(process)
-        self.left = after
+    left = 0
 
     async def output(self) -> AsyncGenerator[tuple[int, bytes], None]:
         if self.left <= 0:

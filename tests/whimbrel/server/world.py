@@ -148,12 +148,11 @@ class FakeInfra:
             home = self._home(spec, rank)
             if not home.exists():
                 home.mkdir()
-                with open(self._directory / "made.log", "a") as made:
-                    made.write(f"{home.name}\n")
+                _append(self._directory / "made.log", home.name)
             if rank == 0 and (self._directory / "hold").exists():
                 progress("waiting for the nodes")
-            while (self._directory / "hold").exists():
-                await asyncio.sleep(0.02)
+            while (self._directory / "hold").exists():  # noqa: ASYNC110
+                await asyncio.sleep(0.02)  # a file is what another process can change
         return await self.observe(spec)
 
     async def observe(self, spec: ClusterSpec) -> Observation:
@@ -276,6 +275,11 @@ def kill_processes(home: Path) -> None:
                 os.kill(int(entry.name), signal.SIGKILL)
         except OSError:
             continue
+
+
+def _append(path: Path, line: str) -> None:
+    with open(path, "a") as file:
+        file.write(f"{line}\n")
 
 
 def _remove(home: Path) -> None:

@@ -1,0 +1,22 @@
+"""What is particular to a kind: one Strategy per kind, and a general one for all that have nothing of their own.
+
+    strategy(rt).prepare_create(rt, obj, ctx)
+
+What an object goes through is written in `base`; the front doors of defaulting and validation are
+`schema.defaults.default` and `schema.validate`.
+"""
+
+from __future__ import annotations
+
+from kubesim.apiserver.kinds.base import Allocator, Context, Strategy
+from kubesim.apiserver.kinds.table import STRATEGIES
+from kubesim.schema.registry import ResourceType
+
+__all__ = ["Allocator", "Context", "Strategy", "strategy"]
+
+_GENERAL = Strategy()
+
+
+def strategy(rt: ResourceType) -> Strategy:
+    """The strategy of a resource."""
+    return STRATEGIES.get((rt.group, rt.kind), _GENERAL)

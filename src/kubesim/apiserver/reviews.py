@@ -1,0 +1,97 @@
+"""Questions in the form of objects: may I, who am I, whose token is this. Answered at once; nothing is
+stored."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from kubesim import errors
+from kubesim.apiserver.auth import MASTERS, Attributes, allowed
+from kubesim.apiserver.calls import Call
+from kubesim.apiserver.core import Core
+from kubesim.apiserver.options import write_options
+from kubesim.apiserver.requests import JsonObject, Reply, User
+from kubesim.apiserver.writing import read_object
+
+
+def _asked(call: Call) -> JsonObject:
+    obj = read_object(call, write_options(call.request, "CreateOptions")).obj
+    return obj
+
+
+def _answer(call: Call, obj: JsonObject, status: JsonObject) -> Reply:
+    meta = {key: value for key, value in obj["metadata"].items() if value is not None}
+    return call.renderer.document({**obj, "metadata": meta, "status": status}, 201)
+
+
+def _attributes(spec: JsonObject) -> Attributes:
+    resource = spec.get("resourceAttributes")
+    path = spec.get("nonResourceAttributes")
+    if (resource is None) == (path is None):
+        why = "exactly one of nonResourceAttributes or resourceAttributes must be specified"
+        problem = errors.invalid_value("spec.resourceAttributes", resource, why)
+        raise errors.invalid(".authorization.k8s.io", "", [problem])
+    if resource is None:
+        return Attributes(verb=path.get("verb", ""), path=path.get("path", ""))
+    return Attributes(
+        verb=resource.get("verb", ""),
+        path="",
+        group=resource.get("group", ""),
+        resource=resource.get("resource", "") or "*",
+        subresource=resource.get("subresource", ""),
+        namespace=resource.get("namespace", ""),
+        name=resource.get("name", ""),
+    )
+
+
+async def self_access(core: Core, call: Call) -> Reply:
+    obj = _asked(call)
+    may = allowed(call.request.user, _attributes(obj.get("spec") or {}))
+    return _answer(call, obj, {"allowed": may})
+
+
+async def subject_access(core: Core, call: Call) -> Reply:
+    obj = _asked(call)
+    spec = obj.get("spec") or {}
+    user = User(name=spec.get("user", ""), groups=tuple(spec.get("groups") or ()))
+    return _answer(call, obj, {"allowed": allowed(user, _attributes(spec))})
+
+
+async def self_rules(core: Core, call: Call) -> Reply:
+    obj = _asked(call)
+    rules: list[JsonObject] = []
+    paths: list[JsonObject] = []
+    if MASTERS in call.request.user.groups:
+        rules = [{"verbs": ["*"], "apiGroups": ["*"], "resources": ["*"]}]
+        paths = [{"verbs": ["*"], "nonResourceURLs": ["*"]}]
+    status = {"resourceRules": rules, "nonResourceRules": paths, "incomplete": False}
+    return _answer(call, obj, status)
+
+
+async def self_subject(core: Core, call: Call) -> Reply:
+    obj = _asked(call)
+    meta = {**obj["metadata"], "creationTimestamp": core.environment.timestamp()}
+    return _answer(call, {**obj, "metadata": meta}, {"userInfo": user_info(call.request.user)})
+
+
+async def token(core: Core, call: Call) -> Reply:
+    obj = _asked(call)
+    user = core.auth.token_user((obj.get("spec") or {}).get("token", ""))
+    if user is None:
+        return _answer(call, obj, {"user": {}, "error": "invalid bearer token"})
+    audiences = (obj.get("spec") or {}).get("audiences")
+    status: JsonObject = {"authenticated": True, "user": user_info(user)}
+    if audiences:
+        status["audiences"] = audiences
+    return _answer(call, obj, status)
+
+
+def user_info(user: User) -> JsonObject:
+    info: dict[str, Any] = {"username": user.name}
+    if user.uid:
+        info["uid"] = user.uid
+    if user.groups:
+        info["groups"] = list(user.groups)
+    if user.extra:
+        info["extra"] = {key: list(values) for key, values in user.extra.items()}
+    return info

@@ -1,0 +1,249 @@
+"""Launch, exec, queue, cancel, down: the whole way through a real server, real shells and a fake world."""
+
+import json
+import uuid
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from conftest import Server, task
+from whimbrel.model.errors import (
+    Conflict,
+    ContextNotFound,
+    InvalidName,
+    InvalidTask,
+    JobNotFound,
+    NotFound,
+    OutOfCapacity,
+)
+
+
+def test_a_launch_makes_a_cluster_and_runs_the_job(server: Server) -> None:
+    output = server.output_of(server.launch("c1", "echo hello from $WHIMBREL_NODE_RANK"))
+    assert output == {"cluster": "c1", "job_id": 1}
+    text, end = server.logs("c1")
+    assert text == "hello from 0\n"
+    assert (end["status"], end["exit_codes"]) == ("SUCCEEDED", [0])
+    (cluster,) = server.get("clusters")["clusters"]
+    assert (cluster["name"], cluster["status"], cluster["infra"]) == ("c1", "UP", "k8s/one")
+    assert cluster["jobs"] == {"running": 0, "pending": 0}
+    assert cluster["nodes"][0]["phase"] == "running"
+
+
+def test_nothing_running_at_all_starts_the_embedded_kubernetes(idle: Server) -> None:
+    (idle.world.root / "one" / "identity").unlink()
+    idle.start()
+    plan = idle.post("plan", {"task": task("true")})
+    assert plan["local_will_start"] is True
+    assert plan["offers"][0]["infra"] == "k8s/kubesim-local"
+    idle.output_of(idle.launch("c1"))
+    assert idle.logs("c1")[0] == "hello\n"
+    assert idle.get("clusters")["clusters"][0]["infra"] == "k8s/kubesim-local"
+    closed = idle.output_of(idle.post("local/down", {})["request_id"])
+    assert closed["closed"] == ["c1"]
+    assert idle.get("clusters")["clusters"] == []
+
+
+def test_ranks_are_told_apart_and_know_each_other(server: Server) -> None:
+    run = 'echo "$WHIMBREL_NODE_RANK of $SKYPILOT_NUM_NODES: $(echo $WHIMBREL_NODE_IPS)"'
+    server.output_of(server.launch("c1", run, num_nodes=2))
+    text, end = server.logs("c1")
+    assert sorted(text.splitlines()) == [
+        "(rank 0) 0 of 2: 127.0.0.1 127.0.0.2",
+        "(rank 1) 1 of 2: 127.0.0.1 127.0.0.2",
+    ]
+    assert end["exit_codes"] == [0, 0]
+
+
+def test_one_ranks_failure_ends_the_others(server: Server) -> None:
+    run = 'if [ "$WHIMBREL_NODE_RANK" = 1 ]; then sleep 0.2; exit 7; fi; sleep 600'
+    server.output_of(server.launch("c1", run, num_nodes=3))
+    _, end = server.logs("c1")
+    assert end["status"] == "FAILED"
+    assert end["reason"] == "rank 1 ended with exit code 7"
+    assert end["exit_codes"][1] == 7
+    assert end["exit_codes"][0] == end["exit_codes"][2] == 143
+
+
+def test_a_job_that_dies_by_a_signal_says_which(server: Server) -> None:
+    server.output_of(server.launch("c1", "kill -SEGV $$"))
+    _, end = server.logs("c1")
+    assert (end["status"], end["exit_codes"]) == ("FAILED", [139])
+    assert "SIGSEGV" in end["reason"]
+
+
+def test_exec_runs_on_a_cluster_that_is_up_and_refuses_others(server: Server) -> None:
+    with pytest.raises(NotFound, match="no cluster c1"):
+        server.exec("c1", "true")
+    server.output_of(server.launch("c1", None))
+    assert server.output_of(server.exec("c1", "echo again"))["job_id"] == 1
+    assert server.logs("c1", "latest")[0] == "again\n"
+    with pytest.raises(Conflict, match="has 1 node, and 2 are asked for"):
+        server.exec("c1", "true", num_nodes=2)
+
+
+def test_the_queue_is_first_in_first_out_and_packs_by_cpus(server: Server) -> None:
+    two = {"cpus": "2", "memory": None, "accelerators": None, "infra": None}
+    server.output_of(server.launch("c1", None))
+    for _ in range(3):
+        server.output_of(server.exec("c1", "sleep 600", resources=two))
+    server.until(lambda: server.job("c1", 1)["status"] == "RUNNING", "the first job runs")
+    assert [server.job("c1", number)["status"] for number in (2, 3)] == ["PENDING", "PENDING"]
+    assert server.get("clusters")["clusters"][0]["jobs"] == {"running": 1, "pending": 2}
+    assert server.post("clusters/c1/jobs/cancel", {"job_ids": [1]})["cancelled"] == [1]
+    server.until(lambda: server.job("c1", 2)["status"] == "RUNNING", "the second job runs")
+    assert server.job("c1", 1)["status"] == "CANCELLED"
+    assert server.job("c1", 3)["status"] == "PENDING"
+    assert server.post("clusters/c1/jobs/cancel", {"all": True})["cancelled"] == [2, 3]
+    server.until(lambda: server.job("c1", 3)["status"] == "CANCELLED", "the last job is cancelled")
+    server.until(lambda: server.job("c1", 2)["status"] == "CANCELLED", "the running job is cancelled")
+    assert server.logs("c1", 3)[1]["reason"] == "it was cancelled before it started"
+
+
+def test_cancelling_reaches_every_process_of_the_job(server: Server) -> None:
+    server.output_of(server.launch("c1", "trap '' TERM; (sleep 601 & wait) & echo up; wait"))
+    server.until(lambda: "up" in server.logs("c1", 1, "")[0], "the job prints")
+    server.post("clusters/c1/jobs/cancel", {})
+    _, end = server.logs("c1")
+    assert end["status"] == "CANCELLED"
+    mark = str(server.world.root).encode()
+    commands = [entry.joinpath("cmdline") for entry in Path("/proc").iterdir() if entry.name.isdigit()]
+    left = []
+    for command in commands:
+        try:
+            if (
+                command.read_bytes() == b"sleep\x00601\x00"
+                and mark in command.with_name("environ").read_bytes()
+            ):
+                left.append(command)
+        except OSError:
+            continue
+    assert left == []
+
+
+def test_setup_runs_on_every_node_and_its_failure_keeps_the_cluster(server: Server) -> None:
+    setup = 'echo "setting up $SKYPILOT_SETUP_NODE_RANK"; touch ~/ready'
+    request = server.launch("c1", "ls ~/ready", num_nodes=2, setup=setup)
+    server.output_of(request)
+    told = "".join(
+        frame["data"]["text"]
+        for frame in server.frames(f"/api/v1/requests/{request}/events?follow=1")
+        if frame["kind"] == "log"
+    )
+    assert sorted(told.splitlines()) == ["(rank 0) setting up 0", "(rank 1) setting up 1"]
+    assert server.logs("c1")[1]["status"] == "SUCCEEDED"
+    error = server.end_of(server.launch("c1", "true", setup="echo no; exit 3"))["error"]
+    assert error["code"] == "SetupFailed"
+    assert "exit code 3" in error["message"]
+    assert "stays up" in error["remedy"]
+    (cluster,) = server.get("clusters")["clusters"]
+    assert (cluster["status"], cluster["last_error"]["code"]) == ("UP", "SetupFailed")
+
+
+def test_a_name_that_is_taken_is_reused_when_it_fits_and_refused_when_not(server: Server) -> None:
+    first, second = server.launch("c1", "echo 1"), server.launch("c1", "echo 2")
+    assert {server.output_of(first)["job_id"], server.output_of(second)["job_id"]} == {1, 2}
+    made = (server.world.root / "one" / "made.log").read_text().splitlines()
+    assert len(made) == 1
+    error = server.end_of(server.launch("c1", "true", num_nodes=2))["error"]
+    assert error["code"] == "Conflict"
+    assert "has 1 node, and 2 are asked for" in error["message"]
+
+
+def test_what_nothing_can_run_is_refused_with_what_there_is(server: Server) -> None:
+    big = {"cpus": "64", "memory": None, "accelerators": None, "infra": None}
+    with pytest.raises(OutOfCapacity, match="no node has 64 CPUs; the largest has 8"):
+        server.post("plan", {"task": {**task("true"), "resources": big}})
+    elsewhere = {**big, "cpus": None, "infra": "k8s/nowhere"}
+    with pytest.raises(ContextNotFound, match="there are: k8s/one"):
+        server.post("plan", {"task": {**task("true"), "resources": elsewhere}})
+    error = server.end_of(server.launch("c1", "true", resources=big))["error"]
+    assert error["code"] == "OutOfCapacity"
+    assert server.get("clusters")["clusters"] == []
+    with pytest.raises(InvalidName):
+        server.launch("Not_A_Name")
+
+
+def test_the_same_key_is_the_same_request(server: Server) -> None:
+    key = str(uuid.uuid4())
+    body = {"task": task("echo once")}
+    assert server.post("clusters/c1/launch", body, key) == server.post("clusters/c1/launch", body, key)
+    server.output_of(key)
+    assert [job["id"] for job in server.get("clusters/c1/jobs")["jobs"]] == [1]
+    with pytest.raises(Conflict):
+        server.post("clusters/c1/launch", {"task": task("echo other")}, key)
+
+
+def test_secrets_reach_the_job_and_nothing_else(server: Server) -> None:
+    secret = f"secret-{uuid.uuid4().hex}"
+    setup = 'test -n "$TOKEN"'
+    server.output_of(
+        server.launch(
+            "c1", 'echo "${#TOKEN}"; sleep 0.5', setup=setup, secrets={"TOKEN": secret}, envs={"A": "b"}
+        )
+    )
+    server.until(lambda: server.job("c1")["status"] == "RUNNING", "the job runs")
+    text, end = server.logs("c1")
+    assert (text, end["status"]) == (f"{len(secret)}\n", "SUCCEEDED")
+    shown = json.dumps([server.get("requests"), server.get("clusters"), server.get("clusters/c1/jobs")])
+    assert secret not in shown
+    for path in server.home.rglob("*"):
+        if path.is_file():
+            assert secret.encode() not in path.read_bytes(), path
+    assert list((server.home / "secrets").iterdir()) == []
+
+
+def test_a_job_that_was_launched_with_down_takes_its_cluster_with_it(server: Server) -> None:
+    server.output_of(server.launch("c1", "echo bye", down=True))
+    server.until(lambda: server.get("clusters")["clusters"] == [], "the cluster is gone")
+    text, end = server.logs("c1")
+    assert (text, end["status"]) == ("bye\n", "SUCCEEDED")
+
+
+def test_logs_can_begin_anywhere_and_outlive_the_cluster(server: Server) -> None:
+    server.output_of(server.launch("c1", "for i in 1 2 3 4; do echo line $i; done"))
+    assert server.logs("c1")[0] == "line 1\nline 2\nline 3\nline 4\n"
+    assert server.logs("c1", 1, "tail=2")[0] == "line 3\nline 4\n"
+    assert server.logs("c1", 1, "offset=7")[0] == "line 2\nline 3\nline 4\n"
+    server.output_of(server.post("clusters/c1/down", {"purge": False})["request_id"])
+    assert server.logs("c1", "latest")[0] == "line 1\nline 2\nline 3\nline 4\n"
+    with pytest.raises(JobNotFound):
+        server.logs("c1", 9)
+    with pytest.raises(NotFound):
+        server.logs("c2")
+
+
+def test_files_are_synced_copied_up_and_copied_down(server: Server, tmp_path: Path) -> None:
+    import hashlib
+    import io
+    import tarfile
+
+    from whimbrel.model.manifest import Entry, Kind, Manifest
+
+    content = b"print('from the workdir')\n"
+    digest = hashlib.sha256(content).hexdigest()
+    tree = Manifest.of([Entry(path="main.py", kind=Kind.FILE, size=len(content), sha256=digest)])
+    blobs = {digest: content, tree.digest: tree.to_json()}
+    missing = server.http.call("POST", "/api/v1/files/missing", {"sha256": list(blobs)})["missing"]
+    assert missing == list(blobs)
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w") as archive:
+        for name, data in blobs.items():
+            info = tarfile.TarInfo(name)
+            info.size = len(data)
+            archive.addfile(info, io.BytesIO(data))
+    assert server.http.call("POST", "/api/v1/files", buffer.getvalue())["stored"] == 2
+    files: dict[str, Any] = {"workdir": tree.digest, "mounts": {"~/data": tree.digest}}
+    server.output_of(server.launch("c1", "cat main.py ~/data/main.py", files=files))
+    assert server.logs("c1")[0] == content.decode() * 2
+    down = b"".join(server.http.download("/api/v1/clusters/c1/files?path=main.py"))
+    with tarfile.open(fileobj=io.BytesIO(down)) as archive:
+        (member,) = archive.getmembers()
+        extracted = archive.extractfile(member)
+        assert extracted is not None
+        assert extracted.read() == content
+    with pytest.raises(NotFound):
+        list(server.http.download("/api/v1/clusters/c1/files?path=nothing"))
+    with pytest.raises(InvalidTask, match="does not have the file"):
+        server.output_raises(server.launch("c1", "true", files={"workdir": "0" * 64, "mounts": {}}))
