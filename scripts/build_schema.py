@@ -161,19 +161,14 @@ class Types:
 
 
 def collect(folder: Path) -> tuple[Json, Json]:
-    """All schemas of the v3 documents, and {document: its other members}."""
+    """All schemas of the v3 documents, and {document: what else it has, and which schemas it has in another form}."""
     schemas: Json = {}
     documents: Json = {}
     for name in read(folder / "v3" / "index.json")["paths"]:
         document = read(folder / "v3" / f"{name.removeprefix('.').replace('/', '_')}.json.gz")
-        components = document.pop("components", {})
-        for title, schema in components.pop("schemas", {}).items():
-            known = schemas.setdefault(title, schema)
-            kinds = known.get("x-kubernetes-group-version-kind", [])
-            for kind in schema.get("x-kubernetes-group-version-kind", []):
-                if kind not in kinds:
-                    kinds.append(kind)
-        document["components"] = components
+        components = document.get("components", {})
+        own = components.pop("schemas", {})
+        document["own"] = {title: one for title, one in own.items() if schemas.setdefault(title, one) != one}
         documents[name] = document
     return schemas, documents
 

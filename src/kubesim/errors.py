@@ -119,6 +119,7 @@ class StatusError(Exception):
     message: str
     details: JsonObject | None = None
     headers: dict[str, str] = field(default_factory=dict)
+    metadata: JsonObject = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         super().__init__(self.message)
@@ -131,7 +132,7 @@ class StatusError(Exception):
         status: JsonObject = {
             "kind": "Status",
             "apiVersion": "v1",
-            "metadata": {},
+            "metadata": self.metadata,
             "status": "Failure",
             "message": self.message,
         }

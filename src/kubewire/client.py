@@ -15,17 +15,17 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from kubewire import exec as remote
 from kubewire import portforward, requests
 from kubewire.deadlines import Deadlines
-from kubewire.errors import Gone, KubeError, StreamBroken, Unreachable, transient
+from kubewire.errors import StreamBroken, Unreachable
 from kubewire.exec import ExecSession
+from kubewire.follow import closed_after, follow
 from kubewire.paging import ObjectList, Pager
 from kubewire.portforward import PortStream
 from kubewire.requests import JsonObject, JsonPatch, PatchType, Request, Response
 from kubewire.resources import Resource
 from kubewire.transport import ByteStream, Transport
-from kubewire.watch import Backoff, Watch, WatchEvent
+from kubewire.watch import Watch, WatchEvent
 
 _MAX_ERROR_BODY = 64 * 1024
-_SHORT_WATCH = 1.0  # a watch that ends sooner, and with nothing, counts as a failure: it must not spin
 
 
 class Client:
@@ -196,7 +196,7 @@ class Client:
         )
         await self.raw(request, self.deadlines.page)
 
-    async def watch(
+    def watch(
         self,
         resource: Resource,
         namespace: str | None = None,
@@ -224,36 +224,10 @@ class Client:
             bookmarks=bookmarks,
             timeout_seconds=self.deadlines.watch,
         )
-        backoff = Backoff(chance=self._chance)
-        clock = asyncio.get_running_loop().time
-        last_good = clock()
-        while True:
-            try:
-                if watch.needs_list:
-                    for event in watch.listed(await self._list_for(watch)):
-                        yield event
-                    last_good = clock()
-                opened = clock()
-                async for event in self._watch_once(watch):
-                    last_good = clock()
-                    backoff.reset()
-                    yield event
-                if clock() - opened >= _SHORT_WATCH:
-                    last_good = clock()
-                    backoff.reset()
-                    continue
-                error: KubeError = StreamBroken(f"the server ends each watch of {resource} at once")
-            except KubeError as failure:
-                if isinstance(failure, Gone):
-                    watch.expired()
-                elif not transient(failure):
-                    raise
-                error = failure
-            if patience is not None and clock() - last_good >= patience:
-                raise error
-            await asyncio.sleep(self._pause(backoff.delay(error), patience, clock() - last_good))
+        return follow(self, watch, patience=patience, chance=self._chance)
 
-    async def _list_for(self, watch: Watch) -> ObjectList:
+    async def list_for(self, watch: Watch) -> ObjectList:
+        """The collection that a watch is about."""
         return await self.list(
             watch.resource,
             watch.namespace,
@@ -261,18 +235,10 @@ class Client:
             field_selector=watch.field_selector,
         )
 
-    async def _watch_once(self, watch: Watch) -> AsyncIterator[WatchEvent]:
-        """The events of one connection. Silence for the idle bound is an end like any other."""
-        async with self._stream(
-            watch.next_request(), connect=self.deadlines.read, idle=self.deadlines.stream_idle
-        ) as stream:
-            async for chunk in stream.chunks():
-                for event in watch.feed(chunk):
-                    yield event
-
-    @staticmethod
-    def _pause(delay: float, patience: float | None, failing_for: float) -> float:
-        return delay if patience is None else max(0.0, min(delay, patience - failing_for))
+    def open_watch(self, request: Request) -> AbstractAsyncContextManager[ByteStream]:
+        """The stream of a watch request. Silence for the idle bound ends it; nobody can tell a quiet cluster from a
+        dead connection, and resuming costs little."""
+        return self._stream(request, connect=self.deadlines.read, idle=self.deadlines.stream_idle)
 
     async def logs(
         self,
@@ -300,8 +266,11 @@ class Client:
         )
         # the head of a followed log may not come before the first line is printed
         bound = self.deadlines.stream_idle if follow else self.deadlines.read
-        async with self._stream(request, connect=bound, idle=bound) as stream:
-            async for chunk in stream.chunks():
+        async with (
+            self._stream(request, connect=bound, idle=bound) as stream,
+            closed_after(stream.chunks()) as chunks,
+        ):
+            async for chunk in chunks:
                 yield chunk
 
     def exec(

@@ -107,14 +107,16 @@ def _edit(
 ) -> None:
     """Read, change and write under the lock; nothing is written when `change` says that nothing changed."""
     target = path.resolve()  # the file behind a symbolic link is replaced, not the link
-    if not target.exists():
-        if not create:
-            return
+    if not create and not target.exists():
+        return
+    try:
         target.parent.mkdir(parents=True, exist_ok=True)
-    with _locked(target, timeout, break_stale):
-        document = read_document(target) or {"apiVersion": "v1", "kind": "Config", "preferences": {}}
-        if change(document):
-            _write(target, document)
+        with _locked(target, timeout, break_stale):
+            document = read_document(target) or {"apiVersion": "v1", "kind": "Config", "preferences": {}}
+            if change(document):
+                _write(target, document)
+    except OSError as error:
+        raise KubeconfigInvalid(path, f"it cannot be changed: {error.strerror}") from None
 
 
 def _section(path: Path, document: dict[str, Any], section: str) -> list[dict[str, Any]]:
@@ -167,8 +169,6 @@ def _locked(target: Path, timeout: float, break_stale: bool) -> Iterator[None]:
             if time.monotonic() >= deadline:
                 raise KubeconfigLocked(lock) from None
             time.sleep(_PAUSE)
-        except OSError as error:
-            raise KubeconfigInvalid(target, f"it cannot be changed: {error.strerror}") from None
     try:
         yield
     finally:

@@ -26,13 +26,15 @@ async def test_bytes_go_to_the_port_and_come_back(client_for: Make) -> None:
             message = await process.receive()
             await process.send(b"\x00" + message[1:].upper())
 
-    async with stream_server(far_end, protocols=PROTOCOLS) as url:
-        async with client_for(url).port_forward("p", "default", 8080) as stream:
-            await stream.write(b"ping")
-            assert await stream.read() == b"PING"
-            await stream.write(b"pong")
-            assert await stream.read() == b"PONG"
-            assert await stream.read() == b""
+    async with (
+        stream_server(far_end, protocols=PROTOCOLS) as url,
+        client_for(url).port_forward("p", "default", 8080) as stream,
+    ):
+        await stream.write(b"ping")
+        assert await stream.read() == b"PING"
+        await stream.write(b"pong")
+        assert await stream.read() == b"PONG"
+        assert await stream.read() == b""
 
 
 async def test_a_port_on_which_nobody_listens_is_an_error_in_words(client_for: Make) -> None:
@@ -41,10 +43,12 @@ async def test_a_port_on_which_nobody_listens_is_an_error_in_words(client_for: M
         await process.send(b"\x01" + PORT)
         await process.send(b"\x01connection refused\n")
 
-    async with stream_server(far_end, protocols=PROTOCOLS) as url:
-        async with client_for(url).port_forward("p", "default", 8080) as stream:
-            with pytest.raises(StreamBroken, match=r"connection refused$"):
-                await stream.read()
+    async with (
+        stream_server(far_end, protocols=PROTOCOLS) as url,
+        client_for(url).port_forward("p", "default", 8080) as stream,
+    ):
+        with pytest.raises(StreamBroken, match=r"connection refused$"):
+            await stream.read()
 
 
 def test_the_first_message_of_each_stream_is_the_port() -> None:

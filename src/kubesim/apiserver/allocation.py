@@ -46,8 +46,8 @@ class ServiceAddresses:
         address = IPv4Address(wanted)
         if address not in self._network:
             raise ValueError(
-                f"failed to allocate IP {wanted}: the provided IP ({wanted}) is not in the valid range. The
-                range of " f"valid IPs is {self._network}"
+                f"failed to allocate IP {wanted}: the provided IP ({wanted}) is not in the valid range. "
+                f"The range of valid IPs is {self._network}"
             )
         if address in self._taken:
             raise ValueError(f"failed to allocate IP {wanted}: provided IP is already allocated")

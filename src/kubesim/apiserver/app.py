@@ -21,9 +21,10 @@ from kubesim import errors
 from kubesim.apiserver import bootstrap, deleting, endpoints, patching, reading, subresources, writing
 from kubesim.apiserver.admission import default_admission
 from kubesim.apiserver.allocation import DEFAULT_NETWORK, ServiceAddresses
-from kubesim.apiserver.asgi import Streams, WebSocket
+from kubesim.apiserver.asgi import Streams
 from kubesim.apiserver.auth import Attributes, Authenticator, authorize
 from kubesim.apiserver.calls import Call
+from kubesim.apiserver.channels import Socket
 from kubesim.apiserver.core import Core
 from kubesim.apiserver.environment import Environment
 from kubesim.apiserver.negotiation import wanted
@@ -176,7 +177,7 @@ class ApiServer:
             renderer=Renderer(rt, storage, form, request),
         )
 
-    async def channel(self, request: ApiRequest, protocols: list[str], socket: WebSocket) -> Reply | None:
+    async def channel(self, request: ApiRequest, protocols: list[str], socket: Socket) -> Reply | None:
         """Serve a WebSocket; a Reply refuses it."""
         try:
             route = parse_route(request.path)
@@ -215,10 +216,9 @@ def verb_of(request: ApiRequest, route: Route) -> str:
     """The verb in the words of authorization and discovery."""
     if route.watch or (request.method == "GET" and route.name is None and request.query.flag("watch")):
         return "watch"
-    if route.subresource is not None:
-        table = _SUBRESOURCE
-    else:
-        table = _COLLECTION if route.name is None else _OBJECT
+    table = _COLLECTION
+    if route.name is not None:
+        table = _OBJECT if route.subresource is None else _SUBRESOURCE
     return table.get(request.method, request.method.lower())
 
 

@@ -16,6 +16,7 @@ from collections.abc import Awaitable, Callable, Iterable, Iterator, MutableMapp
 from email.utils import formatdate
 from typing import Any, Protocol
 
+from kubesim.apiserver.channels import Socket
 from kubesim.apiserver.negotiation import wants_gzip
 from kubesim.apiserver.requests import ApiRequest, Query, Reply, StreamReply, User, text_reply
 
@@ -94,7 +95,7 @@ class Answering(Protocol):
 
     async def handle(self, request: ApiRequest) -> Reply | StreamReply: ...
 
-    async def channel(self, request: ApiRequest, protocols: list[str], scope: WebSocket) -> Reply | None: ...
+    async def channel(self, request: ApiRequest, protocols: list[str], socket: Socket) -> Reply | None: ...
 
     def failure(self, error: Exception) -> Reply: ...
 
@@ -196,8 +197,10 @@ class WebSocket:
         if message["type"] == "websocket.disconnect":
             self.closed = True
             return None
-        data = message.get("bytes")
-        return data if data is not None else message["text"].encode()
+        data: bytes | None = message.get("bytes")
+        if data is None:
+            data = str(message["text"]).encode()
+        return data
 
     async def close(self, code: int = 1000) -> None:
         if self.closed or not self.accepted:

@@ -69,9 +69,9 @@ class Authenticator:
             if hmac.compare_digest(known.encode(), encoded):
                 return user
         for reader in self._readers:
-            user = reader.user(token)
-            if user is not None:
-                return user
+            found = reader.user(token)
+            if found is not None:
+                return found
         return None
 
 

@@ -32,6 +32,15 @@ class Messages(Protocol):
     async def receive(self) -> bytes | None: ...
 
 
+class Socket(Messages, Protocol):
+    """A WebSocket that may not have been accepted yet."""
+
+    @property
+    def accepted(self) -> bool: ...
+
+    async def accept(self, protocol: str) -> None: ...
+
+
 def choose(offered: list[str], known: tuple[str, ...]) -> str | None:
     """The first of the client's protocols that is known here."""
     return next((protocol for protocol in offered if protocol in known), None)

@@ -127,15 +127,14 @@ def check_preconditions(rt: ResourceType, obj: JsonObject, options: DeleteOption
         )
     if options.version is not None and options.version != meta["resourceVersion"]:
         raise errors.conflict(
-            rt.kind, meta["name"], f"the ResourceVersion in the precondition ({options.version}) does not
-            match the ResourceVersion in " f"record ({meta['resourceVersion']}). The object might have been
-            modified",
+            rt.kind,
+            meta["name"],
+            f"the ResourceVersion in the precondition ({options.version}) does not match the ResourceVersion "
+            f"in record ({meta['resourceVersion']}). The object might have been modified",
         )
 
 
-def mark(
-    rt: ResourceType, obj: JsonObject, options: DeleteOptions, now: datetime
-) -> tuple[JsonObject, bool]:
+def mark(rt: ResourceType, obj: JsonObject, options: DeleteOptions, now: datetime) -> tuple[JsonObject, bool]:
     """The object after a deletion, and whether it is gone with it. Pure."""
     if rt.group_resource == "namespaces":
         return _mark_namespace(obj, options, now)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from kubesim import errors
 from kubesim.apiserver.calls import Call
 from kubesim.apiserver.core import Core
@@ -76,9 +78,7 @@ async def _spend(core: Core, call: Call, pod: JsonObject, dry_run: bool) -> None
         if changed is None or dry_run:
             return
         try:
-            await core.store.update(
-                _BUDGETS, stored.name, stored.revision, lambda revision, obj=changed: encode(obj, revision)
-            )
+            await core.store.update(_BUDGETS, stored.name, stored.revision, partial(encode, changed))
         except RevisionMismatch:
             continue
         return

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Mapping, Sequence
+from typing import Any
 from urllib.parse import unquote
 
 from kubesim.apiserver.app import ApiServer
@@ -230,9 +231,8 @@ async def _next_of(queue: asyncio.Queue[bytes | None], gone: asyncio.Event) -> b
 
 async def _opened(socket: _LocalSocket, serving: asyncio.Task[Reply | None], connect: float) -> None:
     """Return when the server has accepted; raise the ApiError with which it refused."""
-    done, _ = await asyncio.wait(
-        {socket.opened, serving}, timeout=connect, return_when=asyncio.FIRST_COMPLETED
-    )
+    either: set[asyncio.Future[Any]] = {socket.opened, serving}
+    done, _ = await asyncio.wait(either, timeout=connect, return_when=asyncio.FIRST_COMPLETED)
     if not done:
         raise Unreachable(ENDPOINT, "timeout", connect)
     if socket.accepted:

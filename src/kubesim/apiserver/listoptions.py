@@ -89,8 +89,9 @@ def _integer(text: str) -> int | None:
 def check_version(text: str) -> str | None:
     """Why this is no resource version, in Go's words."""
     if text and not (text.isascii() and text.isdigit()):
-        quoted = errors.quoted(text) return f"resourceVersion: Invalid value: {quoted}: strconv.ParseUint:
-        parsing {quoted}: invalid syntax"
+        quoted = errors.quoted(text)
+        parsing = f"strconv.ParseUint: parsing {quoted}: invalid syntax"
+        return f"resourceVersion: Invalid value: {quoted}: {parsing}"
     return None
 
 
@@ -158,8 +159,8 @@ def read_token(text: str) -> tuple[int, str]:
     try:
         raw = base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
     except (binascii.Error, ValueError):
-        raise errors.bad_request("invalid continue token: continue key is not valid: illegal base64 data")
-        from None
+        why = "continue key is not valid: illegal base64 data"
+        raise errors.bad_request(f"invalid continue token: {why}") from None
     try:
         token = orjson.loads(raw)
         revision, start = int(token["rv"]), str(token["start"])

@@ -13,6 +13,7 @@ from typing import Literal
 
 from kubesim import errors
 from kubesim.apiserver.requests import JSON, YAML
+from kubesim.errors import StatusError
 
 PROTOBUF = "application/vnd.kubernetes.protobuf"
 _AVAILABLE = f"{JSON}, {YAML}, {PROTOBUF}"
@@ -81,7 +82,8 @@ def wanted(accept: str, *, watch: bool = False, forms: bool = True) -> Wanted:
     known = [clause for clause in clauses if _media(clause.media) is not None or clause.media == PROTOBUF]
     if not known:
         available = _AVAILABLE_WATCH if watch else _AVAILABLE
-        raise errors.not_acceptable(f"406: Not Acceptable\n\nAvailable representations: {available}")
+        text = f"406: Not Acceptable\n\nAvailable representations: {available}"
+        raise StatusError(406, "NotAcceptable", text, {})
     for clause in known:
         media = _media(clause.media)
         if media is None or (watch and media == YAML):

@@ -18,7 +18,6 @@ from kubesim.apiserver.requests import JsonObject
 from kubesim.schema.registry import ResourceType
 from kubesim.store import Stored
 
-
 _TOP = frozenset({"kind", "apiVersion", "metadata"})
 
 

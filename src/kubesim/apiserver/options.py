@@ -33,8 +33,8 @@ def write_options(request: ApiRequest, kind: str, *, apply: bool = False) -> Wri
     if len(manager) > MANAGER_LIMIT:
         problems.append(errors.too_long("fieldManager", MANAGER_LIMIT))
     if not manager.isprintable():
-        problems.append(errors.invalid_value("fieldManager", manager, "should only contain printable
-        characters"))
+        why = "should only contain printable characters"
+        problems.append(errors.invalid_value("fieldManager", manager, why))
     force = _force(query, kind, apply, problems)
     validation = query.get("fieldValidation")
     if validation not in ("", *_VALIDATION):

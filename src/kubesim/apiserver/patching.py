@@ -10,6 +10,7 @@ import orjson
 from kubesim import errors
 from kubesim.apiserver.calls import Call
 from kubesim.apiserver.core import Core
+from kubesim.apiserver.kinds import strategy
 from kubesim.apiserver.negotiation import media_type
 from kubesim.apiserver.options import WriteOptions, write_options
 from kubesim.apiserver.patch import apply as server_side
@@ -17,8 +18,8 @@ from kubesim.apiserver.patch.jsonpatch import json_patch
 from kubesim.apiserver.patch.merge import merge_patch
 from kubesim.apiserver.patch.strategic import strategic_merge
 from kubesim.apiserver.requests import JsonObject, Reply
-from kubesim.apiserver.writing import change_object, create_object, reply
-from kubesim.schema.decode import Body, Decoded, decode_patched, duplicate_keys, load_yaml
+from kubesim.apiserver.writing import Proposed, change_object, create_object, reply, requested_managers
+from kubesim.schema.decode import Body, decode_patched, duplicate_keys, load_yaml
 from kubesim.schema.types import ObjectType, type_of
 
 JSON_PATCH = "application/json-patch+json"
@@ -38,7 +39,7 @@ async def patch(core: Core, call: Call) -> Reply:
     body = _parse(call.request.body)
     patched = _patcher(type_of(call.rt), media, body.value)
 
-    def change(old: JsonObject) -> Decoded:
+    def change(old: JsonObject) -> Proposed:
         return _checked(call, options, old, patched(old), body.duplicates)
 
     return reply(call, await change_object(core, call, change, options))
@@ -73,12 +74,12 @@ def _patcher(type_: ObjectType, media: str, value: Any) -> Callable[[JsonObject]
 
 def _checked(
     call: Call, options: WriteOptions, old: JsonObject, patched: Any, duplicates: tuple[str, ...]
-) -> Decoded:
+) -> Proposed:
     decoded = decode_patched(
         call.rt, patched, lambda: orjson.dumps(patched).decode(), options.validation, duplicates
     )
     check_identity(call, decoded.obj)
-    return decoded
+    return Proposed(obj=decoded.obj, warnings=tuple(decoded.warnings), requested=requested_managers(patched))
 
 
 def check_identity(call: Call, obj: JsonObject) -> None:
@@ -103,17 +104,17 @@ def check_identity(call: Call, obj: JsonObject) -> None:
 
 async def _apply(core: Core, call: Call, options: WriteOptions) -> Reply:
     applied = _applied(call)
-    while True:
-        if core.store.head(call.resource, call.key) is None:
-            if call.route.subresource:
-                raise call.not_found()
-            obj = _merged(core, call, None, applied, options)
-            return reply(call, await create_object(core, call, Decoded(obj, []), options, operation="Apply"))
+    if core.store.head(call.resource, call.key) is None:
+        if call.route.subresource:
+            raise call.not_found()
+        return reply(
+            call, await create_object(core, call, _merged(core, call, None, applied, options), options)
+        )
 
-        def change(old: JsonObject) -> Decoded:
-            return Decoded(_merged(core, call, old, applied, options), [])
+    def change(old: JsonObject) -> Proposed:
+        return _merged(core, call, old, applied, options)
 
-        return reply(call, await change_object(core, call, change, options, operation="Apply"))
+    return reply(call, await change_object(core, call, change, options))
 
 
 def _applied(call: Call) -> JsonObject:
@@ -129,15 +130,24 @@ def _applied(call: Call) -> JsonObject:
 
 def _merged(
     core: Core, call: Call, old: JsonObject | None, applied: JsonObject, options: WriteOptions
-) -> JsonObject:
-    merged: JsonObject = server_side.apply(
+) -> Proposed:
+    subresource = call.route.subresource or ""
+    merged = server_side.apply(
         call.rt,
         old,
         applied,
-        options.manager,
-        force=options.force,
+        manager=options.manager,
         now=core.environment.timestamp(),
-        subresource=call.route.subresource or "",
+        force=options.force,
+        subresource=subresource,
+        ignored=strategy(call.rt).reset_fields(call.rt, subresource),
     )
-    check_identity(call, merged)
-    return merged
+    meta = merged["metadata"]
+    if old is None:
+        # A foreign resourceVersion does not keep an apply from creating.
+        meta = {key: value for key, value in meta.items() if key != "resourceVersion"}
+        if call.rt.namespaced:
+            meta.setdefault("namespace", call.namespace)
+    proposed = Proposed(obj={**merged, "metadata": meta}, applied=True)
+    check_identity(call, proposed.obj)
+    return proposed

@@ -14,19 +14,13 @@ from typing import Any
 from kubesim import errors
 from kubesim.apiserver import channels
 from kubesim.apiserver.calls import Call
-from kubesim.apiserver.channels import Messages
+from kubesim.apiserver.channels import Socket
 from kubesim.apiserver.core import Core
 from kubesim.apiserver.nodes import ExecOptions, LogOptions, NodeApi, NodeError
 from kubesim.apiserver.requests import TEXT, JsonObject, Query, Reply, StreamReply
 from kubesim.errors import FieldError, StatusError
 
 KUBELET_PORT = 10250
-
-
-class Socket(Messages):
-    """A WebSocket that has not been accepted yet."""
-
-    async def accept(self, protocol: str) -> None: ...
 
 
 def _pod(call: Call) -> JsonObject:

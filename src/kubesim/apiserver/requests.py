@@ -63,7 +63,9 @@ class Query:
         """Go's reading of a boolean in a query: absent, empty, 0 and false are no; what is no boolean is yes.
         Go's reading of a boolean in a query: absent, empty, 0 and false are no; what is no boolean is yes."""
         values = self._values.get(name)
-        return bool(values) and values[0].lower() not in ("", "0", "f", "false")
+        if not values:
+            return False
+        return values[0].lower() not in ("", "0", "f", "false")
 
 
 _NO_QUERY = Query()

@@ -15,8 +15,7 @@ from kubesim.apiserver.writing import read_object
 
 
 def _asked(call: Call) -> JsonObject:
-    obj = read_object(call, write_options(call.request, "CreateOptions")).obj
-    return obj
+    return read_object(call, write_options(call.request, "CreateOptions")).obj
 
 
 def _answer(call: Call, obj: JsonObject, status: JsonObject) -> Reply:
@@ -25,13 +24,14 @@ def _answer(call: Call, obj: JsonObject, status: JsonObject) -> Reply:
 
 
 def _attributes(spec: JsonObject) -> Attributes:
-    resource = spec.get("resourceAttributes")
-    path = spec.get("nonResourceAttributes")
+    resource: JsonObject | None = spec.get("resourceAttributes")
+    path: JsonObject | None = spec.get("nonResourceAttributes")
     if (resource is None) == (path is None):
         why = "exactly one of nonResourceAttributes or resourceAttributes must be specified"
         problem = errors.invalid_value("spec.resourceAttributes", resource, why)
         raise errors.invalid(".authorization.k8s.io", "", [problem])
     if resource is None:
+        path = path or {}
         return Attributes(verb=path.get("verb", ""), path=path.get("path", ""))
     return Attributes(
         verb=resource.get("verb", ""),

@@ -16,8 +16,8 @@ from kubesim.apiserver.options import WriteOptions, write_options
 from kubesim.apiserver.patching import APPLY_PATCH, plain_patch
 from kubesim.apiserver.requests import JsonObject, Reply
 from kubesim.apiserver.selectors import shown_selector
-from kubesim.apiserver.writing import change_object, read_as
-from kubesim.schema.decode import Decoded, convert
+from kubesim.apiserver.writing import Proposed, change_object, read_as
+from kubesim.schema.decode import convert
 from kubesim.schema.types import kind_type
 
 _COPIED = ("name", "namespace", "uid", "resourceVersion", "creationTimestamp")
@@ -73,7 +73,7 @@ async def patch(core: Core, call: Call) -> Reply:
 
 
 async def _write(core: Core, call: Call, options: WriteOptions, change: Any) -> Reply:
-    def changed(old: JsonObject) -> Decoded:
+    def changed(old: JsonObject) -> Proposed:
         wanted = change(scale_of(old))
         replicas = (wanted.get("spec") or {}).get("replicas", 0)
         if replicas < 0:
@@ -82,7 +82,7 @@ async def _write(core: Core, call: Call, options: WriteOptions, change: Any) -> 
         meta = dict(old["metadata"])
         version = wanted["metadata"].get("resourceVersion")
         meta["resourceVersion"] = version or "0"
-        return Decoded({**old, "metadata": meta, "spec": {**old["spec"], "replicas": replicas}}, [])
+        return Proposed(obj={**old, "metadata": meta, "spec": {**old["spec"], "replicas": replicas}})
 
     written = await change_object(core, call, changed, options)
     obj = call.renderer.decoded(written.stored) if written.stored is not None else written.obj

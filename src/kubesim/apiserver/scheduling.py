@@ -38,8 +38,9 @@ async def _bind(core: Core, call: Call, binding: JsonObject, options: WriteOptio
         raise errors.unclassified("target.name: Required value")
     kind = binding["target"].get("kind") or "Node"
     if kind not in ("", "Node"):
-        raise errors.unclassified(f'target.kind: Unsupported value: "{kind}": supported values: "Node",
-        "<empty>"')
+        raise errors.unclassified(
+            f'target.kind: Unsupported value: "{kind}": supported values: "Node", "<empty>"'
+        )
 
     def change(pod: JsonObject) -> JsonObject:
         _refuse(call, pod, node, binding)
@@ -98,4 +99,3 @@ def _bound(core: Core, pod: JsonObject, node: str, binding: JsonObject) -> JsonO
         "spec": {**pod["spec"], "nodeName": node},
         "status": {**status, "conditions": [*conditions, condition]},
     }
-

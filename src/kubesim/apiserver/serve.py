@@ -61,20 +61,50 @@ class _Connection:
             callback()
 
 
+class _OpenConnections:
+    """All connections, whichever protocol they speak by now."""
+
+    def __init__(self) -> None:
+        self._transports: dict[_Connection, asyncio.Transport] = {}
+        self.none_left = asyncio.Event()
+        self.none_left.set()
+
+    def add(self, connection: _Connection, transport: asyncio.Transport) -> None:
+        self._transports[connection] = transport
+        self.none_left.clear()
+
+    def remove(self, connection: _Connection) -> None:
+        self._transports.pop(connection, None)
+        if not self._transports:
+            self.none_left.set()
+
+    def abort(self) -> None:
+        for transport in self._transports.values():
+            transport.abort()
+
+
 class _Http(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
-        self.app_state = {"connection": _Connection(_certificate_user(transport))}
+        connection = _Connection(_certificate_user(transport))
+        self.app_state = {**self.app_state, "connection": connection}
+        self.app_state["open"].add(connection, transport)
 
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
-        self.app_state["connection"].lost()
+        _lost(self.app_state)
 
 
 class _WebSocket(WebSocketsSansIOProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
-        self.app_state["connection"].lost()
+        _lost(self.app_state)
+
+
+def _lost(app_state: dict[str, Any]) -> None:
+    connection: _Connection = app_state["connection"]
+    app_state["open"].remove(connection)
+    connection.lost()
 
 
 def _certificate_user(transport: asyncio.Transport) -> User | None:
@@ -92,8 +122,11 @@ def _certificate_user(transport: asyncio.Transport) -> User | None:
 class Serving:
     """A server that listens. `stop` ends it, also while streams are open."""
 
-    def __init__(self, api: ApiServer, server: asyncio.Server, state: ServerState) -> None:
+    def __init__(
+        self, api: ApiServer, server: asyncio.Server, state: ServerState, connections: _OpenConnections
+    ) -> None:
         self._api = api
+        self._open = connections
         self._server = server
         self._state = state
         self.host, self.port = server.sockets[0].getsockname()[:2]
@@ -111,17 +144,13 @@ class Serving:
             task.cancel()
         if self._state.tasks:
             await asyncio.wait(set(self._state.tasks), timeout=grace)
-        await self._closed(grace)
-
-    async def _closed(self, grace: float) -> None:
-        """Wait until the connections are gone: a peer that does not answer TLS's goodbye is cut off."""
-        deadline = asyncio.get_running_loop().time() + min(grace, 0.5)
-        while self._state.connections and asyncio.get_running_loop().time() < deadline:
-            await asyncio.sleep(0.01)
-        for connection in list(self._state.connections):
-            if connection.transport is not None:
-                connection.transport.abort()
-        await asyncio.sleep(0)
+        try:
+            async with asyncio.timeout(0.3):
+                await self._open.none_left.wait()
+        except TimeoutError:
+            # A peer that does not answer TLS's goodbye is cut off.
+            self._open.abort()
+            await asyncio.sleep(0)
 
 
 async def serve(
@@ -152,14 +181,15 @@ async def serve(
     config.load()
     logging.getLogger("uvicorn.error").setLevel(logging.WARNING)
     state = ServerState()
+    connections = _OpenConnections()
     server = await asyncio.get_running_loop().create_server(
-        lambda: _Http(config, state, {}),
+        lambda: _Http(config, state, {"open": connections}),
         host,
         port,
         ssl=_context(tls) if tls is not None else None,
         backlog=backlog,
     )
-    return Serving(api, server, state)
+    return Serving(api, server, state, connections)
 
 
 def _context(tls: TlsFiles) -> ssl.SSLContext:

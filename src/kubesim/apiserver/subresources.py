@@ -10,8 +10,8 @@ from collections.abc import Awaitable, Callable
 
 from kubesim.apiserver import eviction, finalizing, pods, reviews, scale, scheduling, tokens
 from kubesim.apiserver.calls import Call
+from kubesim.apiserver.channels import Socket
 from kubesim.apiserver.core import Core
-from kubesim.apiserver.pods import Socket
 from kubesim.apiserver.requests import Reply, StreamReply
 from kubesim.schema.registry import ResourceType, Subresource
 

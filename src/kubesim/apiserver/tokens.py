@@ -74,12 +74,8 @@ class Signer:
             head, raw = orjson.loads(_decode(parts[0])), _decode(parts[2])
             if head.get("alg") != "ES256" or len(raw) != 64:
                 return None
-            signature = encode_dss_signature(
-                int.from_bytes(raw[:32], "big"), int.from_bytes(raw[32:], "big")
-            )
-            self._loaded().public_key().verify(
-                signature, f"{parts[0]}.{parts[1]}".encode(), ECDSA(SHA256())
-            )
+            signature = encode_dss_signature(int.from_bytes(raw[:32], "big"), int.from_bytes(raw[32:], "big"))
+            self._loaded().public_key().verify(signature, f"{parts[0]}.{parts[1]}".encode(), ECDSA(SHA256()))
             claims = orjson.loads(_decode(parts[1]))
         except (binascii.Error, ValueError, AttributeError, InvalidSignature):
             return None
@@ -217,7 +213,9 @@ def _bound_object(core: Core, call: Call, reference: JsonObject | None) -> JsonO
     uid = found["metadata"]["uid"]
     if reference.get("uid") and reference["uid"] != uid:
         raise errors.conflict(
-            plural, name, f"the UID in the bound object reference ({reference['uid']}) does not match the UID
-            in " f"record. The object might have been deleted and then recreated"
+            plural,
+            name,
+            f"the UID in the bound object reference ({reference['uid']}) does not match the UID in record. "
+            "The object might have been deleted and then recreated",
         )
     return {"kind": kind, "name": name, "uid": uid}

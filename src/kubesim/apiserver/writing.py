@@ -10,7 +10,8 @@ field is `patch.managed`'s.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 from kubesim import errors
 from kubesim.apiserver.admission.base import Attempt, Operation
@@ -24,8 +25,8 @@ from kubesim.apiserver.patch import managed
 from kubesim.apiserver.requests import JSON, JsonObject, Reply
 from kubesim.schema.decode import (
     SCHEME,
-    DecodeError,
     Decoded,
+    DecodeError,
     convert,
     decode,
     parse_body,
@@ -38,9 +39,23 @@ from kubesim.schema.validate import validate_create, validate_update
 from kubesim.store import KeyExists, KeyMissing, RevisionMismatch, Stored
 
 ATTEMPTS = 20
+
 NAME_ATTEMPTS = 8
 
-Change = Callable[[JsonObject], Decoded]
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Proposed:
+    """An object as a client wants it: decoded, in the version of the request."""
+
+    obj: JsonObject
+    warnings: tuple[str, ...] = ()
+    requested: Any = None
+    """metadata.managedFields as the body had it: decoding drops an empty list, which means something here."""
+    applied: bool = False
+    """Server-side apply has settled who owns what."""
+
+
+Change = Callable[[JsonObject], Proposed]
 """From the object as it is (in the version of the request) to the object as it is wanted."""
 
 
@@ -55,8 +70,9 @@ class Written:
     created: bool = False
 
 
-def attempt(call: Call, operation: Operation, options: WriteOptions, old: JsonObject | None = None) ->
-Attempt:
+def attempt(
+    call: Call, operation: Operation, options: WriteOptions, old: JsonObject | None = None
+) -> Attempt:
     return Attempt(
         operation=operation,
         rt=call.rt,
@@ -84,11 +100,20 @@ def _escaped(text: str) -> str:
     return text.replace("\\", "\\\\").replace('"', '\\"')
 
 
-def read_object(call: Call, options: WriteOptions) -> Decoded:
+def read_object(call: Call, options: WriteOptions) -> Proposed:
     """The object in the body of a create or an update."""
     kind = call.rt.kind
     body = parse_body(call.request.headers.get("content-type", JSON), call.request.body, kind)
-    return decode(call.rt, body.value, options.validation, body.duplicates)
+    decoded = decode(call.rt, body.value, options.validation, body.duplicates)
+    return Proposed(
+        obj=decoded.obj, warnings=tuple(decoded.warnings), requested=requested_managers(body.value)
+    )
+
+
+def requested_managers(document: JsonObject) -> Any:
+    """metadata.managedFields of an undecoded object."""
+    meta = document.get("metadata")
+    return meta.get("managedFields") if isinstance(meta, dict) else None
 
 
 def read_as(call: Call, group: str, version: str, kind: str, options: WriteOptions) -> Decoded:
@@ -100,8 +125,8 @@ def read_as(call: Call, group: str, version: str, kind: str, options: WriteOptio
     given_kind = body.value.get("kind") or kind
     if given_kind != kind or given_version.partition("/")[0] != api_version.partition("/")[0]:
         raise errors.bad_request(
-            f'{given_kind} in version "{given_version}" cannot be handled as a {kind}: no kind "{given_kind}"
-            is ' f'registered for version "{given_version}" in scheme "{SCHEME}"'
+            f'{given_kind} in version "{given_version}" cannot be handled as a {kind}: '
+            f'no kind "{given_kind}" is registered for version "{given_version}" in scheme "{SCHEME}"'
         )
     type_ = kind_type(group, version, kind)
     if type_ is None:
@@ -115,8 +140,8 @@ def read_as(call: Call, group: str, version: str, kind: str, options: WriteOptio
     texts = strict_texts(unknown, body.duplicates) if options.validation != "Ignore" else []
     if texts and options.validation == "Strict":
         raise errors.bad_request(
-            f'{kind} in version "{version}" cannot be handled as a {kind}: strict decoding error: {",
-            ".join(texts)}'
+            f'{kind} in version "{version}" cannot be handled as a {kind}: '
+            f"strict decoding error: {', '.join(texts)}"
         )
     return Decoded({"kind": kind, "apiVersion": api_version, **obj}, texts)
 
@@ -147,7 +172,7 @@ async def create_object(
             raise errors.invalid(rt.group_kind, made["metadata"].get("name", ""), problems)
         made = kind.allocate(rt, None, made, context)
         if operation == "Update":
-            made = managed.updated(rt, None, made, options.manager, context.now)
+            made = _managed(made, managed.updated(rt, None, made, manager=options.manager, now=context.now))
         warnings = [*decoded.warnings, *kind.warnings(rt, None, made)]
         key = f"{call.namespace}/{made['metadata']['name']}"
         try:
@@ -161,6 +186,34 @@ async def create_object(
             kind.release(rt, made, context)
         return Written(made, stored, warnings, created=True)
     raise AssertionError("the last attempt returns or raises")
+
+
+def _owned(
+    core: Core,
+    call: Call,
+    live: JsonObject | None,
+    new: JsonObject,
+    proposed: Proposed,
+    options: WriteOptions,
+) -> JsonObject:
+    """The object with managedFields as this write leaves them."""
+    if proposed.applied:
+        return new
+    subresource = call.route.subresource or ""
+    entries = managed.updated(
+        call.rt,
+        live,
+        new,
+        manager=options.manager,
+        now=core.environment.timestamp(),
+        subresource=subresource,
+        ignored=strategy(call.rt).reset_fields(call.rt, subresource),
+        requested=proposed.requested,
+    )
+    meta = {key: value for key, value in new["metadata"].items() if key != "managedFields"}
+    if entries:
+        meta["managedFields"] = entries
+    return {**new, "metadata": meta}
 
 
 async def _store_new(
@@ -199,14 +252,12 @@ def _namespace(call: Call, meta: JsonObject) -> JsonObject:
     return {"namespace": call.namespace}
 
 
-_SYSTEM_FIELDS = frozenset({"deletionTimestamp", "deletionGracePeriodSeconds", "selfLink", "managedFields"})
+_SYSTEM_FIELDS = frozenset({"deletionTimestamp", "deletionGracePeriodSeconds", "selfLink"})
 
 
 def _identified(core: Core, call: Call, obj: JsonObject) -> JsonObject:
     """The object with what only the server gives: a name from generateName, uid and creationTimestamp."""
     meta = {key: value for key, value in obj["metadata"].items() if key not in _SYSTEM_FIELDS}
-    if obj["metadata"].get("managedFields"):
-        meta["managedFields"] = obj["metadata"]["managedFields"]
     if not call.rt.namespaced:
         meta.pop("namespace", None)
     if not meta.get("name") and meta.get("generateName"):
@@ -221,8 +272,8 @@ def _identified(core: Core, call: Call, obj: JsonObject) -> JsonObject:
 
 async def update(core: Core, call: Call) -> Reply:
     options = write_options(call.request, "UpdateOptions")
-    decoded = read_object(call, options)
-    meta = decoded.obj["metadata"]
+    proposed = read_object(call, options)
+    meta = proposed.obj["metadata"]
     if not meta.get("name"):
         raise errors.bad_request(
             f"the name of the object ({call.name} based on URL) was undeterminable: name must be provided"
@@ -231,26 +282,26 @@ async def update(core: Core, call: Call) -> Reply:
         raise errors.bad_request(
             f"the name of the object ({meta['name']}) does not match the name on the URL ({call.name})"
         )
-    named = Decoded({**decoded.obj, "metadata": {**meta, **_namespace(call, meta)}}, decoded.warnings)
+    named = replace(proposed, obj={**proposed.obj, "metadata": {**meta, **_namespace(call, meta)}})
     if core.store.head(call.resource, call.key) is None:
         return await _create_by_update(core, call, named, options)
     return reply(call, await change_object(core, call, lambda _: named, options, expect_uid=meta.get("uid")))
 
 
-async def _create_by_update(core: Core, call: Call, decoded: Decoded, options: WriteOptions) -> Reply:
+async def _create_by_update(core: Core, call: Call, proposed: Proposed, options: WriteOptions) -> Reply:
     """PUT of what is not there: some kinds are created by it."""
     if not strategy(call.rt).create_on_update or call.route.subresource:
         raise call.not_found()
-    if decoded.obj["metadata"].get("uid"):
+    if proposed.obj["metadata"].get("uid"):
         raise errors.conflict(
             call.rt.group_resource,
             call.name,
             "StorageError: invalid object, Code: 4, Key: "
             f"{registry_key(call)}, ResourceVersion: 0, AdditionalErrorMsg: Precondition failed: "
-            f"UID in precondition: {decoded.obj['metadata']['uid']}, UID in object meta: ",
+            f"UID in precondition: {proposed.obj['metadata']['uid']}, UID in object meta: ",
         )
-    meta = {key: value for key, value in decoded.obj["metadata"].items() if key != "resourceVersion"}
-    new = Decoded({**decoded.obj, "metadata": meta}, decoded.warnings)
+    meta = {key: value for key, value in proposed.obj["metadata"].items() if key != "resourceVersion"}
+    new = replace(proposed, obj={**proposed.obj, "metadata": meta})
     return reply(call, await create_object(core, call, new, options))
 
 
@@ -267,13 +318,12 @@ async def change_object(
     options: WriteOptions,
     *,
     expect_uid: str | None = None,
-    operation: str = "Update",
 ) -> Written:
     """Change the object that the call names. Raises StatusError 404, 409, 422."""
     for _ in range(ATTEMPTS):
         stored = call.head()
         old = call.renderer.decoded(stored)
-        decoded = change(old)
+        proposed = change(old)
         if expect_uid and expect_uid != old["metadata"]["uid"]:
             raise errors.conflict(
                 call.rt.group_resource,
@@ -282,9 +332,9 @@ async def change_object(
                 f"{old['metadata']['resourceVersion']}, AdditionalErrorMsg: Precondition failed: "
                 f"UID in precondition: {expect_uid}, UID in object meta: {old['metadata']['uid']}",
             )
-        pinned = _check_version(call, old, decoded.obj)
-        new = await _prepared(core, call, old, decoded.obj, options, operation)
-        warnings = [*decoded.warnings, *strategy(call.rt).warnings(call.rt, old, new)]
+        pinned = _check_version(call, old, proposed.obj)
+        new = await _prepared(core, call, old, proposed, options)
+        warnings = [*proposed.warnings, *strategy(call.rt).warnings(call.rt, old, new)]
         try:
             return await _commit(core, call, stored, old, new, options, warnings)
         except RevisionMismatch:
@@ -319,9 +369,7 @@ def _check_version(call: Call, old: JsonObject, new: JsonObject) -> bool:
         raise errors.unclassified(f"strconv.ParseUint: parsing {errors.quoted(version)}: invalid syntax")
     if int(version) == 0:
         if not strategy(call.rt).unconditional_update:
-            problem = errors.invalid_value(
-                "metadata.resourceVersion", 0, "must be specified for an update"
-            )
+            problem = errors.invalid_value("metadata.resourceVersion", 0, "must be specified for an update")
             raise errors.invalid(call.rt.group_resource, call.name, [problem])
         return False
     if version != old["metadata"]["resourceVersion"]:
@@ -330,13 +378,14 @@ def _check_version(call: Call, old: JsonObject, new: JsonObject) -> bool:
 
 
 async def _prepared(
-    core: Core, call: Call, old: JsonObject, new: JsonObject, options: WriteOptions, operation: str
+    core: Core, call: Call, old: JsonObject, proposed: Proposed, options: WriteOptions
 ) -> JsonObject:
     rt, kind = call.rt, strategy(call.rt)
     subresource = call.route.subresource or ""
-    meta = carry_over(old["metadata"], new["metadata"])
+    meta = carry_over(old["metadata"], proposed.obj["metadata"])
     meta["resourceVersion"] = old["metadata"]["resourceVersion"]
-    new = default(rt, {**new, "metadata": meta})
+    new = default(rt, {**proposed.obj, "metadata": meta})
+    new = _owned(core, call, old, new, proposed, options)
     new = await core.admission.admit(core, attempt(call, "UPDATE", options, old), new)
     context = core.context()
     new = kind.prepare_update(rt, old, new, subresource, context)
@@ -345,8 +394,24 @@ async def _prepared(
         raise errors.invalid(rt.group_kind, call.name, problems)
     new = kind.allocate(rt, old, new, context)
     if operation == "Update":
-        new = managed.updated(rt, old, new, options.manager, context.now, subresource)
+        ignored = kind.reset_fields(rt, subresource)
+        entries = managed.updated(
+            rt,
+            old,
+            new,
+            manager=options.manager,
+            now=context.now,
+            subresource=subresource,
+            ignored=ignored,
+        )
+        new = _managed(new, entries)
     return new
+
+
+def _managed(obj: JsonObject, entries: list[JsonObject]) -> JsonObject:
+    """The object with these managers of its fields."""
+    metadata = {key: value for key, value in obj["metadata"].items() if key != "managedFields"}
+    return {**obj, "metadata": {**metadata, "managedFields": entries} if entries else metadata}
 
 
 async def _commit(
@@ -364,7 +429,7 @@ async def _commit(
     if ends:
         await remove(core, call.rt, stored, new)
         return Written(new, None, warnings)
-    if new == old:
+    if managed.same_but_times(new, old):
         return Written(old, stored, warnings)
     state = core.to_storage(call.rt, new)
     written = await core.store.update(

@@ -2,8 +2,8 @@
 
 Creation is idempotent: an interrupted one is carried on with by repeating the command, an existing cluster that fits
 is started if need be, one that differs is refused and left alone. The order is fixed: the record first, then the
-daemon (whose imports take the time that the keys take), the keys, the word to go, the kubeconfig context, and last
-the record says that the cluster is whole.
+daemon (whose imports take the time that the keys take), the keys, the word to go, the kubeconfig context once it
+serves, and last the record says that the cluster is whole.
 """
 
 from __future__ import annotations
@@ -90,7 +90,9 @@ def create(home: Home, wanted: Wanted, say: Say) -> Created:
             _refuse_difference(record, wanted)
         if existed and record is not None:
             say(f"Cluster {wanted.name!r} exists already.")
-            return Created(record=_start(paths, facts, record, wanted.wait, say), existed=True)
+            started = _start(paths, facts, record, wanted.wait, say)
+            contexts.add(paths, started, make_current=wanted.make_current)
+            return Created(record=started, existed=True)
         return Created(record=_create(home, paths, wanted, facts, say), existed=False)
 
 
@@ -137,7 +139,6 @@ def _create(home: Home, paths: ClusterPaths, wanted: Wanted, facts: Facts, say: 
             write_record(paths.record, replace(record, phase=Phase.RUNNING))
             raise
         except DaemonNotStarted as error:
-            contexts.remove(paths, record)
             if "address already in use" in error.message.lower() and not attempt.last:
                 shutil.rmtree(paths.root)
                 facts = replace(facts, record=None)
@@ -170,8 +171,8 @@ def _first_start(paths: ClusterPaths, record: ClusterRecord, wanted: Wanted, say
         if PkiFiles(paths.pki).missing():
             pki.make(PkiFiles(paths.pki), record.name)
         daemon.go()
-        contexts.add(paths, record, make_current=wanted.make_current)
         daemon.wait_for("serving", START_TIMEOUT)
+        contexts.add(paths, record, make_current=wanted.make_current)
         if wanted.wait is not None:
             say("Waiting until the cluster is ready.")
             daemon.wait_for("ready", wanted.wait)

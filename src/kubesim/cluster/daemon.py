@@ -157,7 +157,7 @@ class Daemon:
 
     async def _serve(self, store: Store) -> None:
         nodes = NodeDirectory()
-        api = ApiServer(store, nodes=nodes)
+        api = ApiServer(store, nodes=nodes, service_account_key=self._pki.accounts_key)
         await api.start()
         tls = TlsFiles(
             certificate=self._pki.server_cert, key=self._pki.server_key, client_ca=self._pki.ca_cert
@@ -166,12 +166,9 @@ class Daemon:
             serving = await serve(api, "127.0.0.1", self._record.port, tls)
         except OSError as error:
             raise CannotStart(f"port {self._record.port}: {error.strerror or error}") from error
-        try:
-            async with self._control_plane(api, nodes):
-                await self._ending.wait()
-                await serving.stop(_STREAMS_GRACE)
-        finally:
-            await api.stop()
+        async with self._control_plane(api, nodes):
+            await self._ending.wait()
+            await serving.stop(_STREAMS_GRACE)
 
     @contextlib.asynccontextmanager
     async def _control_plane(self, api: ApiServer, nodes: NodeDirectory) -> AsyncIterator[None]:

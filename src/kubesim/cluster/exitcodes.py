@@ -16,9 +16,7 @@ class ExitCode(IntEnum):
     INVALID = 3  # A name or an option was refused; nothing was started.
     NOT_FOUND = 4  # No cluster of that name.
     CONFLICT = 5  # An existing cluster does not fit, or another command is working on it.
-    UNAVAILABLE = (
-        6  # The cluster's data cannot be read, or its daemon does not answer or stop; everything was kept.
-    )
+    UNAVAILABLE = 6  # Its data cannot be read, or its daemon does not answer or end; everything was kept.
     LEFT_BEHIND = 8  # Deleted by force, but something could not be removed; what is left is named.
     DEPENDENCY_MISSING = 9  # A program that this command needs is not installed.
     NOT_STARTED = 10  # The cluster's daemon could not be started.

@@ -107,10 +107,13 @@ def make_spec(
     declared: Mapping[str, str],
     notes: dict[str, Any],
 ) -> Spec:
-    """What the shim is to run. Raises ConfigError when the pod names no command."""
+    """What the shim is to run. Raises ConfigError when the pod names neither a command nor arguments.
+
+    An image that is not pulled has no entry point, so that arguments alone are the command.
+    """
     command = [expand(str(word), declared) for word in container.get("command") or ()]
     arguments = [expand(str(word), declared) for word in container.get("args") or ()]
-    if not command:
+    if not command and not arguments:
         raise ConfigError(
             f'container "{container["name"]}" names no command: process pods do not pull images, so the image '
             "cannot supply one"

@@ -14,6 +14,7 @@ It is single-threaded and blocks nowhere but in `poll`. Requests (one packet eac
         {"op": "quiet"}                           answered by {"quiet": true} when no process of its session is left
         {"op": "leave"}                           what still runs of it is let live
     {"op": "attach"}                              with stdout, stderr: {"attached": true} and the way to its stdin
+        {"op": "eof"}                             the client's input has ended
     {"op": "stop", "grace": seconds}              TERM to the main process, after the grace KILL to everything
     {"op": "signal", "signal": N}                 to the main process
 
@@ -400,6 +401,8 @@ class Shim:
         elif operation == "signal":
             self._signal_main(int(message["signal"]))
             self._answer(connection, {"signalled": True})
+        elif operation == "eof" and number in self._outlets:
+            self._end_of_input()
         elif number in self._executions:
             self._executions[number].request(str(operation))
         else:
@@ -425,9 +428,7 @@ class Shim:
             for descriptor, _ in outlet.waiting():
                 self._unwatch(descriptor)
             outlet.close()
-            if self._spec.stdin_once and not self._spec.tty and self._stdin is not None:
-                os.close(self._stdin)
-                self._stdin = None
+            self._end_of_input()
         self._connections.pop(number).close()
 
     def _exec(
@@ -467,6 +468,12 @@ class Shim:
         self._outlets[number] = Outlet(kept)
         way_in = () if self._stdin is None else (self._stdin,)
         self._answer(connection, {"attached": True}, way_in)
+
+    def _end_of_input(self) -> None:
+        """An attached client has ended its input, or has gone; with `stdinOnce` there will be no other."""
+        if self._spec.stdin_once and not self._spec.tty and self._stdin is not None:
+            os.close(self._stdin)
+            self._stdin = None
 
     def _stop(self, grace: float) -> None:
         at = time.monotonic() + max(0.0, grace)

@@ -89,6 +89,8 @@ class ShimStream:
             except OSError:
                 pass  # nobody reads from it any more
         self._close_stdin()
+        if self._ends_with_output:
+            self._tell("eof")
 
     async def resize(self, width: int, height: int) -> None:
         """The size of the client's window."""

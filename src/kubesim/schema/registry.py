@@ -51,6 +51,10 @@ class ResourceType:
     custom: bool = False
     schema: ObjectType | None = None
     selectable_fields: tuple[str, ...] = ()
+    kind_group_version: tuple[str, str] | None = None
+    """Where the kind belongs to another group than the resource."""
+    openapi: Mapping[str, Any] | None = None
+    """The structural schema of a custom resource, as OpenAPI publishes it."""
 
     def __hash__(self) -> int:
         return hash((self.group, self.version, self.plural))
@@ -171,6 +175,7 @@ def _resource_types(group: str, version: str, listed: list[dict[str, Any]]) -> I
             categories=tuple(entry.get("categories", ())),
             subresources=subresources.get(entry["name"], {}),
             storage_hash=entry.get("storageVersionHash", ""),
+            kind_group_version=(entry["group"], entry["version"]) if "group" in entry else None,
         )
 
 

@@ -18,6 +18,8 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 
 import orjson
 
+_LAST_ROUNDS = 5  # of the event loop, in which connections that were just accepted arrive, and all of them close
+
 Behaviour = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
 
@@ -125,6 +127,9 @@ async def tcp_server(behave: Behaviour, *, tls: ssl.SSLContext | None = None) ->
             writer.transport.abort() if writer.is_closing() else writer.close()
 
     def accepted(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if not listener.is_serving():
+            writer.transport.abort()
+            return
         task = asyncio.create_task(connected(reader, writer), name="kubewire test connection")
         tasks.add(task)
         task.add_done_callback(tasks.discard)
@@ -140,7 +145,8 @@ async def tcp_server(behave: Behaviour, *, tls: ssl.SSLContext | None = None) ->
             task.cancel()
         if tasks:
             await asyncio.wait(tasks)
-        await asyncio.sleep(0)  # lets the transports close their sockets
+        for _ in range(_LAST_ROUNDS):
+            await asyncio.sleep(0)
 
 
 @contextlib.asynccontextmanager

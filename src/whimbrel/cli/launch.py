@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
@@ -14,9 +14,6 @@ from whimbrel.cli.task_options import read_task, task_options
 from whimbrel.client import sdk
 from whimbrel.model.errors import SetupFailed, WhimError
 from whimbrel.model.exitcodes import ExitCode
-
-if TYPE_CHECKING:
-    from whimbrel.model.task import Task
 
 
 @click.command()
@@ -54,7 +51,7 @@ def launch(
         print_json(plan)
         return int(ExitCode.OK)
     if not as_json:
-        _show_plan(task, plan)
+        _show_plan(plan)
     if dryrun:
         click.echo("Dry run: nothing was started.", err=True)
         return int(ExitCode.OK)
@@ -85,8 +82,7 @@ def exec_(cluster: str, entrypoint: tuple[str, ...], detach: bool, as_json: bool
     return _follow(cluster, request, detach, as_json, "It goes on.")
 
 
-def _show_plan(task: Task, plan: dict[str, Any]) -> None:
-    resources = plan.get("resources")
+def _show_plan(plan: dict[str, Any]) -> None:
     if plan.get("exists"):
         click.echo(f"Cluster {plan['cluster']} is up and is used again.", err=True)
         return
@@ -97,7 +93,7 @@ def _show_plan(task: Task, plan: dict[str, Any]) -> None:
             plan["num_nodes"],
             f"{offer['cpus']:g}" if offer.get("cpus") is not None else None,
             f"{offer['memory_gib']:g}" if offer.get("memory_gib") is not None else None,
-            offer.get("accelerators") or resources,
+            offer.get("accelerators"),
             f"${offer['hourly_price']:.2f}" if offer.get("hourly_price") else "-",
             "" if offer.get("feasible") else offer.get("reason", ""),
         ]

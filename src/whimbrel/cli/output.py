@@ -10,7 +10,7 @@ import json
 import shutil
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -67,6 +67,21 @@ def age(at: float | None, now: float | None = None) -> str:
 def duration(start: float | None, end: float | None) -> str:
     """How long something took, or has been going on."""
     return "-" if start is None else age(start, end or time.time())
+
+
+def resources_text(resources: Mapping[str, Any] | None) -> str:
+    """What each node or rank has: `4 CPU, 16Gi, H100:8`."""
+    given = resources or {}
+    parts = []
+    if given.get("cpus"):
+        parts.append(f"{given['cpus']:g} CPU")
+    if given.get("memory_gib"):
+        parts.append(f"{given['memory_gib']:g}Gi")
+    if given.get("accelerators"):
+        parts.append(str(given["accelerators"]))
+    if given.get("gpus"):
+        parts.append(f"{given['gpus']:g} GPU")
+    return ", ".join(parts)
 
 
 def next_steps(*steps: tuple[str, str]) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from whimbrel.cli.output import age, duration, next_steps, print_json, print_table
+from whimbrel.cli.output import age, duration, next_steps, print_json, print_table, resources_text
 from whimbrel.client import sdk
 
 
@@ -39,7 +39,7 @@ def queue(clusters: tuple[str, ...], skip_finished: bool, as_json: bool) -> None
                     job.get("name"),
                     job["status"],
                     job["num_nodes"],
-                    job.get("resources"),
+                    resources_text(job.get("resources")),
                     age(job["submitted_at"]),
                     duration(job.get("started_at"), job.get("ended_at")),
                     job.get("reason"),

@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from whimbrel.cli.output import age, next_steps, print_json, print_table, progress
+from whimbrel.cli.output import age, next_steps, print_json, print_table, progress, resources_text
 from whimbrel.client import sdk
 from whimbrel.model.errors import NotFound
 from whimbrel.model.exitcodes import ExitCode
@@ -50,7 +50,7 @@ def _show(clusters: list[dict[str, Any]], verbose: bool) -> None:
                 cluster["status"] + (" (down)" if cluster.get("autodown") else ""),
                 cluster["infra"],
                 cluster["num_nodes"],
-                cluster.get("resources"),
+                resources_text(cluster.get("resources")),
                 _jobs(cluster.get("jobs") or {}),
                 age(cluster.get("launched_at") or cluster["created_at"]),
                 age(cluster.get("observed_at")),

@@ -145,7 +145,7 @@ class Infra(Protocol):
 
     @property
     def name(self) -> str:
-        """"k8s/CONTEXT"."""
+        """ "k8s/CONTEXT"."""
 
     async def check(self) -> Check:
         """Whether it can be used; never raises an InfraError: what is wrong is in the answer."""

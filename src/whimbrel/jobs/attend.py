@@ -35,6 +35,8 @@ class Around:
     """Every rank has been started; stored when it returns."""
     trouble: Callable[[WhimError], Awaitable[None]]
     """A node does not answer, and is asked again."""
+    recovered: Callable[[], Awaitable[None]]
+    """After trouble, a node has been heard again."""
     missing: Callable[[int], Awaitable[str]]
     """Why a node of the cluster is gone for good; empty as long as nobody has seen that."""
 
@@ -60,6 +62,7 @@ class Attendance:
         self._begun = begun  # every rank is known to have been started
         self._stopping = asyncio.Event()
         self._lost: dict[int, str] = {}
+        self._troubled = False
 
     @property
     def job_id(self) -> str:
@@ -80,6 +83,8 @@ class Attendance:
                 stopper.cancel()
         for rank in ranks:
             await self._log.end(rank.rank)
+        if self._troubled:
+            await self._well()
         return ranks
 
     async def _start_and_follow(self) -> list[Rank]:
@@ -102,7 +107,7 @@ class Attendance:
                 gone = [why for rank in self._ranks if (why := await self._around.missing(rank.node))]
                 if gone:
                     return await self._not_started(gone[0])
-                await self._around.trouble(error)
+                await self._trouble(error)
                 tries = await self._rest(tries)
         if not self._begun:
             await self._end_everywhere()
@@ -131,13 +136,23 @@ class Attendance:
         known = self._log.offsets[rank]
         if offset + len(piece) > known:
             await self._log.append(rank, piece[max(0, known - offset) :])
+        if self._troubled:
+            await self._well()
+
+    async def _trouble(self, error: WhimError) -> None:
+        self._troubled = True
+        await self._around.trouble(error)
+
+    async def _well(self) -> None:
+        self._troubled = False
+        await self._around.recovered()
 
     async def _given_up(self, position: int, error: InfraError) -> bool:
         gone = await self._around.missing(self._ranks[position].node)
         if gone:
             self._lost[position] = gone
             return True
-        await self._around.trouble(error)
+        await self._trouble(error)
         return False
 
     def _judged(self, end: GangEnd) -> list[Rank]:
@@ -183,7 +198,7 @@ class Attendance:
             gone = await self._around.missing(self._ranks[position].node)
             if gone:
                 return
-            await self._around.trouble(answer)
+            await self._trouble(answer)
             tries = await self._rest(tries)
 
     @staticmethod

@@ -38,6 +38,8 @@ logger = logging.getLogger(__name__)
 T = TypeVar("T")
 
 LEASE = 15.0
+LOG_AGAIN = 2.0
+"""Seconds until a log that could not be written is tried again."""
 POLL = 2.0
 """Seconds between looks at the rows; a wake-up is only for speed."""
 
@@ -91,7 +93,7 @@ class Keeper:
                         if running.task is not None:
                             running.task.cancel()
         except* leases.LostLease:
-            logger.warning("cluster %s is kept by another server now", self._cluster.name)
+            logger.info("cluster %s is closed, or kept by another server now", self._cluster.name)
         else:
             await self._desk.store.write(
                 lambda connection: leases.release(
@@ -118,6 +120,7 @@ class Keeper:
     async def _keep(self, group: asyncio.TaskGroup) -> None:
         while True:
             changed = self._pulse.next()
+            self._forget_ended()  # before the rows are read: an end is stored before its task is done
             cluster, live = await self._desk.store.read(self._rows)
             self._cluster = cluster
             if cluster.status is ClusterStatus.DOWN:
@@ -135,6 +138,11 @@ class Keeper:
                     await changed.wait()
             except TimeoutError:
                 pass  # another server may have written: look again
+
+    def _forget_ended(self) -> None:
+        for job, running in list(self._running.items()):
+            if running.task is not None and running.task.done():
+                del self._running[job]
 
     def _rows(self, connection: Connection) -> tuple[ClusterRow, list[JobRow]]:
         uid = self._cluster.uid
@@ -209,8 +217,29 @@ class Keeper:
         running = _Running()
         self._running[job.id] = running
         running.task = group.create_task(
-            self._attend(job, running), name=f"job {job.id} of {self._cluster.name}"
+            self._guard(job, running), name=f"job {job.id} of {self._cluster.name}"
         )
+
+    async def _guard(self, job: JobRow, running: _Running) -> None:
+        """A log that cannot be written (a full disk) ends no job: its output is kept from there when it can
+        be."""
+        while not await self._attended(job, running):
+            await asyncio.sleep(LOG_AGAIN)
+            _, live = await self._desk.store.read(self._rows)
+            found = [row for row in live if row.id == job.id]
+            if not found:
+                break
+            job = found[0]
+        self.wake()
+
+    async def _attended(self, job: JobRow, running: _Running) -> bool:
+        kept = True
+        try:
+            await self._attend(job, running)
+        except* OSError as errors:
+            kept = False
+            await self._on_trouble(_no_log(errors))
+        return kept
 
     async def _attend(self, job: JobRow, running: _Running) -> None:
         log = self._desk.logs.job(job.cluster_uid, job.id)
@@ -226,6 +255,7 @@ class Keeper:
                 Around(
                     started=lambda: self._on_started(job),
                     trouble=self._on_trouble,
+                    recovered=self._on_recovered,
                     missing=self._sight.missing,
                 ),
                 begun=job.status is JobStatus.RUNNING,
@@ -237,8 +267,6 @@ class Keeper:
         finally:
             await writer.close()
         await self._finish(job, ends)
-        self._running.pop(job.id, None)
-        self.wake()
 
     async def _infra(self) -> Infra:
         """The way to the cluster; waited for while its context is missing from the kubeconfig."""
@@ -288,6 +316,7 @@ class Keeper:
             )
 
         await self._write(end)
+        await self._on_recovered()
         await self._desk.vault.wipe(job.request_id)
         self._log(job).ring()
 
@@ -313,3 +342,25 @@ class Keeper:
         self._trouble = error.message
         logger.warning("cluster %s: %s", self._cluster.name, error.message)
         await self._write(lambda connection: clusters.failed(connection, self._cluster.uid, error.to_wire()))
+
+    async def _on_recovered(self) -> None:
+        """Take back what was said, unless something else has gone wrong since."""
+        said, self._trouble = self._trouble, ""
+
+        def take_back(connection: Connection) -> None:
+            shown = clusters.get_uid(connection, self._cluster.uid).last_error
+            if shown is not None and shown.get("message") == said:
+                clusters.failed(connection, self._cluster.uid, None)
+
+        if said:
+            await self._write(take_back)
+
+
+def _no_log(errors: ExceptionGroup[OSError]) -> WhimError:
+    first: BaseException = errors
+    while isinstance(first, BaseExceptionGroup):
+        first = first.exceptions[0]
+    return WhimError(
+        f"The server cannot keep the output of a job: {first}.",
+        remedy="make room on the server's disk; the job runs on, and its output is read from the node then",
+    )

@@ -159,7 +159,7 @@ class Reconciler:
 
     async def _sweep(self) -> None:
         """Forget the secrets of requests that have ended and have no job that still needs them."""
-        keys = self._desk.vault.keys()
+        keys = self._desk.vault.keys(older_than=SWEEP)  # a request's secrets are stored before its row
         if not keys:
             return
 
@@ -170,7 +170,7 @@ class Reconciler:
                 for job in jobs.live(connection, uid)
             }
             found = {key: requests.find(connection, key) for key in keys if key not in waiting}
-            return [key for key, request in found.items() if request is not None and request.state.finished]
+            return [key for key, request in found.items() if request is None or request.state.finished]
 
         for key in await self._desk.store.read(unneeded):
             await self._desk.vault.wipe(key)

@@ -13,6 +13,7 @@ import asyncio
 import json
 import os
 import re
+import time
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -35,14 +36,17 @@ class Vault:
         """The values; empty when there are none, or none any more."""
         return await asyncio.to_thread(self._get, self._path(key))
 
-    async def wipe(self, key: str) -> None:
-        """Forget the values."""
-        await asyncio.to_thread(lambda: self._path(key).unlink(missing_ok=True))
+    async def wipe(self, *keys: str) -> None:
+        """Forget the values of these requests."""
+        for path in [self._path(key) for key in keys]:
+            await asyncio.to_thread(path.unlink, missing_ok=True)
 
-    def keys(self) -> list[str]:
-        """The requests that have secrets here."""
+    def keys(self, *, older_than: float = 0.0) -> list[str]:
+        """The requests that have secrets here, for at least so many seconds."""
+        before = time.time() - older_than
         try:
-            return sorted(entry.name for entry in os.scandir(self._root) if _KEY.fullmatch(entry.name))
+            found = [entry for entry in os.scandir(self._root) if _KEY.fullmatch(entry.name)]
+            return sorted(entry.name for entry in found if entry.stat().st_mtime <= before)
         except FileNotFoundError:
             return []
 

@@ -14,10 +14,10 @@ from whimbrel.store.clusters import ClusterRow
 
 def close_seen_gone(
     connection: Connection, cluster: ClusterRow, *, actor: str, request: str, now: Moment, action: str
-) -> None:
-    """Nothing of the cluster was seen any more (I10)."""
+) -> list[str]:
+    """Nothing of the cluster was seen any more (I10). Returns the vault keys of the jobs that end with it."""
     things.absent(connection, cluster.uid, now=now)
-    _close(connection, cluster, now=now)
+    keys = _close(connection, cluster, now=now)
     audit.write(
         connection,
         actor=actor,
@@ -27,6 +27,7 @@ def close_seen_gone(
         now=now,
         data={"uid": cluster.uid, "infra": cluster.infra, "outcome": "seen gone"},
     )
+    return keys
 
 
 def close_forgotten(
@@ -38,14 +39,14 @@ def close_forgotten(
     now: Moment,
     reason: str,
     gone: Sequence[str],
-) -> list[str]:
+) -> tuple[list[str], list[str]]:
     """A person gives up on what may be left; returns its names. `gone` are the tokens of what was seen
     gone."""
     if gone:
         things.absent(connection, cluster.uid, now=now, tokens=gone)
     tombstones = things.forget(connection, cluster.uid, by=actor, reason=reason, now=now)
     left = [f"{thing.kind} {thing.namespace}/{thing.name}" for thing in tombstones]
-    _close(connection, cluster, now=now)
+    keys = _close(connection, cluster, now=now)
     audit.write(
         connection,
         actor=actor,
@@ -61,11 +62,12 @@ def close_forgotten(
             "reason": reason,
         },
     )
-    return left
+    return left, keys
 
 
-def _close(connection: Connection, cluster: ClusterRow, *, now: Moment) -> None:
-    for job in jobs.live(connection, cluster.uid):
+def _close(connection: Connection, cluster: ClusterRow, *, now: Moment) -> list[str]:
+    live = jobs.live(connection, cluster.uid)
+    for job in live:
         jobs.end(
             connection,
             cluster.uid,
@@ -75,3 +77,4 @@ def _close(connection: Connection, cluster: ClusterRow, *, now: Moment) -> None:
             now=now,
         )
     clusters.close(connection, cluster.uid, now=now)
+    return [job.request_id for job in live]

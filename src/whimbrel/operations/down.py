@@ -16,7 +16,7 @@ from sqlalchemy import Connection
 from whimbrel.infra.base import Observation
 from whimbrel.jobs import records
 from whimbrel.jobs.sight import same_place
-from whimbrel.model.errors import InfraError, LeftBehind, NotFound, Unreachable, WhimError
+from whimbrel.model.errors import DeadlineExceeded, InfraError, LeftBehind, NotFound, Unreachable, WhimError
 from whimbrel.operations.closing import close_forgotten, close_seen_gone
 from whimbrel.operations.tools import Tools
 from whimbrel.requests.run import Run
@@ -66,34 +66,41 @@ class Down:
         except WhimError as error:
             await self._refuse(run, cluster, error)
             raise
-        if not seen.gone:
-            left = left_over(seen)
+        if seen["left"]:
             refusal = LeftBehind(
-                f"Some of the cluster {cluster.name} is still there after {REMOVE:g} s: {', '.join(left)}.",
+                f"Some of the cluster {cluster.name} is still there after {REMOVE:g} s: {', '.join(seen['left'])}.",
                 remedy=f"repeat `whim down {cluster.name}`; or `whim down --purge {cluster.name}` to forget it",
-                details={"left": left},
+                details={"left": seen["left"]},
             )
             await self._refuse(run, cluster, refusal)
             raise refusal
-        await run.write(
+        return await self._seen_gone(run, cluster)
+
+    async def _seen_gone(self, run: Run, cluster: ClusterRow) -> dict[str, Any]:
+        keys = await run.write(
             lambda connection: close_seen_gone(
                 connection, cluster, actor=run.actor, request=run.id, now=run.now(), action="cluster.down"
             )
         )
+        await self._tools.vault.wipe(*keys)
         return {"cluster": cluster.name, "outcome": "removed", "left": []}
 
-    async def _make_gone(self, run: Run, cluster: ClusterRow, seconds: float) -> Observation:
-        infra = self._tools.infra_of(cluster)
-        try:
-            async with asyncio.timeout(min(ANSWER, seconds)):
-                await same_place(infra, cluster)
-        except TimeoutError:
-            raise Unreachable(f"{cluster.infra} did not answer within {min(ANSWER, seconds):g} s.") from None
-        try:
-            async with asyncio.timeout(seconds + ANSWER):
-                return await infra.remove(records.spec_of(cluster), run.report, seconds)
-        except TimeoutError:
-            raise Unreachable(f"{cluster.infra} did not answer while {cluster.name} was removed.") from None
+    async def _make_gone(self, run: Run, cluster: ClusterRow, seconds: float) -> dict[str, Any]:
+        """Delete, as a step: what is left for people to read, and by name."""
+        answer = min(ANSWER, seconds)
+
+        async def remove() -> dict[str, Any]:
+            infra = self._tools.infra_of(cluster)
+            try:
+                async with asyncio.timeout(answer):
+                    await same_place(infra, cluster)
+                async with asyncio.timeout(seconds + answer):
+                    seen = await infra.remove(records.spec_of(cluster), run.report, seconds)
+            except TimeoutError:
+                raise Unreachable(f"{cluster.infra} did not answer in time.") from None
+            return {"left": left_over(seen), "there": names_of(seen)}
+
+        return await run.step("remove", remove, deadline=seconds + 2 * answer + 1)
 
     async def _refuse(self, run: Run, cluster: ClusterRow, error: WhimError) -> None:
         """Keep the record, with the reason, and say how to go on."""
@@ -103,40 +110,36 @@ class Down:
         await run.write(lambda connection: clusters.failed(connection, cluster.uid, error.to_wire()))
 
     async def _purge(self, run: Run, cluster: ClusterRow) -> dict[str, Any]:
-        seen: Observation | None = None
+        seen: dict[str, Any] | None = None
         reason = "it was still there"
         try:
-            async with asyncio.timeout(PURGE + 1):
-                seen = await self._make_gone(run, cluster, PURGE)
-        except (InfraError, TimeoutError) as error:
-            reason = error.message if isinstance(error, InfraError) else f"no answer within {PURGE:g} s"
+            seen = await self._make_gone(run, cluster, PURGE)
+        except (InfraError, DeadlineExceeded) as error:
+            reason = error.message
             run.report(f"Forgetting the cluster without having seen it gone: {reason}")
-        if seen is not None and seen.gone:
-            await run.write(
-                lambda connection: close_seen_gone(
-                    connection, cluster, actor=run.actor, request=run.id, now=run.now(), action="cluster.down"
-                )
-            )
-            return {"cluster": cluster.name, "outcome": "removed", "left": []}
-        left = await run.write(lambda connection: self._forget(connection, run, cluster, seen, reason))
-        return {"cluster": cluster.name, "outcome": "forgotten", "left": left, "reason": reason}
+        if seen is not None and not seen["left"]:
+            return await self._seen_gone(run, cluster)
 
-    @staticmethod
-    def _forget(
-        connection: Connection, run: Run, cluster: ClusterRow, seen: Observation | None, reason: str
-    ) -> list[str]:
-        gone: list[str] = []
-        if seen is not None:
-            there = {node.name for node in seen.nodes if node.phase != "absent"}
-            there |= {thing.name for thing in seen.others}
+        def forget(connection: Connection) -> tuple[list[str], list[str]]:
             ledger = things.of_cluster(connection, cluster.uid)
-            gone = [entry.token for entry in ledger if entry.name not in there]
-        return close_forgotten(
-            connection, cluster, actor=run.actor, request=run.id, now=run.now(), reason=reason, gone=gone
-        )
+            gone = [entry.token for entry in ledger if seen is not None and entry.name not in seen["there"]]
+            return close_forgotten(
+                connection, cluster, actor=run.actor, request=run.id, now=run.now(), reason=reason, gone=gone
+            )
+
+        left, keys = await run.write(forget)
+        await self._tools.vault.wipe(*keys)
+        return {"cluster": cluster.name, "outcome": "forgotten", "left": left, "reason": reason}
 
 
 def left_over(seen: Observation) -> list[str]:
     """The names of what is still there."""
     nodes = [f"Pod {node.name} ({node.phase})" for node in seen.nodes if node.phase != "absent"]
     return nodes + [f"{thing.kind} {thing.name}" for thing in seen.others]
+
+
+def names_of(seen: Observation) -> list[str]:
+    """What is still there, by the names that the ledger has."""
+    return [node.name for node in seen.nodes if node.phase != "absent"] + [
+        thing.name for thing in seen.others
+    ]

@@ -32,10 +32,11 @@ class LocalDown:
 
         await run.step("down", remove, deadline=DEADLINE)
 
-        def close(connection: Connection) -> list[ClusterRow]:
+        def close(connection: Connection) -> tuple[list[ClusterRow], list[str]]:
             there = clusters.list_open(connection, infra=local.name)
+            keys: list[str] = []
             for cluster in there:
-                close_seen_gone(
+                keys += close_seen_gone(
                     connection,
                     cluster,
                     actor=run.actor,
@@ -43,9 +44,10 @@ class LocalDown:
                     now=run.now(),
                     action="cluster.down",
                 )
-            return there
+            return there, keys
 
-        closed = await run.write(close)
+        closed, keys = await run.write(close)
+        await self._tools.vault.wipe(*keys)
         for cluster in closed:
             self._tools.jobs.wake(cluster.uid)
         return {"infra": local.name, "closed": [cluster.name for cluster in closed]}

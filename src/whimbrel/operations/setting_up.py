@@ -63,11 +63,16 @@ async def _run(run: Run, tools: Tools, cluster: ClusterRow, files: Sequence[JobF
     async def trouble(error: WhimError) -> None:
         run.report(f"Waiting for a node: {error.message}")
 
-    async def started() -> None:
+    async def nothing() -> None:
         return
 
     ranks = [Rank(rank=rank, node=rank) for rank in range(len(nodes))]
-    around = Around(started=started, trouble=trouble, missing=Sight(cluster, tools.infra_of).missing)
+    around = Around(
+        started=nothing,
+        trouble=trouble,
+        recovered=nothing,
+        missing=Sight(cluster, tools.infra_of).missing,
+    )
     attendance = Attendance(ranks, nodes, files, writer, around, begun=False)
     ended = asyncio.Event()
     try:

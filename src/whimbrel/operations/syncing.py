@@ -12,6 +12,7 @@ from typing import Any
 
 from whimbrel.infra.base import Node
 from whimbrel.jobs import records
+from whimbrel.model.errors import NodeLost
 from whimbrel.model.manifest import Manifest
 from whimbrel.operations.ask import Ask
 from whimbrel.operations.tools import Tools
@@ -21,6 +22,7 @@ from whimbrel.store.clusters import ClusterRow
 
 WORKDIR = "~/whimbrel_workdir"
 DEADLINE = 3600.0
+TRIES = 4
 AT_ONCE = 8
 """Nodes that receive files at the same time."""
 
@@ -41,10 +43,7 @@ async def _sync(run: Run, tools: Tools, cluster: ClusterRow, wanted: Mapping[str
 
     async def to_node(node: Node) -> list[Pushed]:
         async with limit:
-            return [
-                await push(node, target, manifest, tools.blobs.path, run.report)
-                for target, manifest in manifests.items()
-            ]
+            return [await _push(run, tools, node, target, manifest) for target, manifest in manifests.items()]
 
     tasks: list[asyncio.Task[list[Pushed]]] = []
     try:
@@ -61,3 +60,16 @@ async def _sync(run: Run, tools: Tools, cluster: ClusterRow, wanted: Mapping[str
         where = f" on {cluster.num_nodes} nodes" if cluster.num_nodes > 1 else ""
         run.report(f"Synced files: {files} written ({size / 1e6:.1f} MB){where}")
     return {"files": files, "bytes": size}
+
+
+async def _push(run: Run, tools: Tools, node: Node, target: str, manifest: Manifest) -> Pushed:
+    """A stream that breaks in the middle is no reason to fail: the next one sends what is still missing."""
+    for attempt in range(TRIES):
+        try:
+            return await push(node, target, manifest, tools.blobs.path, run.report)
+        except NodeLost as error:
+            if attempt == TRIES - 1:
+                raise
+            run.report(f"Sending files again: {error.message}")
+            await asyncio.sleep(0.5 * 2**attempt)
+    raise AssertionError("unreachable")

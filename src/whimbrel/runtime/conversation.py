@@ -82,20 +82,36 @@ class Conversation:
     async def send(self, head: bytes, data: Data) -> None:
         """Write everything to stdin. A piece taken by the other side counts as a sign of life; a failure of
         the data's source ends the request with that failure."""
+        if not await self._write(head):
+            return
         try:
-            await self._stream.write(head)
             if isinstance(data, bytes):
-                await self._stream.write(data)
-            else:
-                async for piece in data:
-                    await self._stream.write(piece)
-                    self._wake(self._idle)
-                await self._stream.close_stdin()
-        except InfraError as error:
-            logger.debug("stdin of node %s: %s", self._node.name, error)  # the reader knows what it means
+                await self._write(data)
+                return
+            async for piece in data:
+                if not await self._write(piece):
+                    return
         except Exception as error:
             self._failure = error
             self._wake(0)
+            return
+        await self._close_stdin()
+
+    async def _write(self, data: bytes) -> bool:
+        """Whether it could be written. When not, the reader is the one that knows what that means."""
+        try:
+            await self._stream.write(data)
+        except InfraError as error:
+            logger.debug("stdin of node %s: %s", self._node.name, error)
+            return False
+        self._wake(self._idle)
+        return True
+
+    async def _close_stdin(self) -> None:
+        try:
+            await self._stream.close_stdin()
+        except InfraError as error:
+            logger.debug("stdin of node %s: %s", self._node.name, error)
 
     async def _next(self, output: AsyncIterator[tuple[int, bytes]]) -> tuple[int, bytes] | None:
         if self._failure is not None:

@@ -15,6 +15,7 @@ import signal
 import socket
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import NoReturn
 
 import uvicorn
@@ -32,7 +33,6 @@ logger = logging.getLogger(__name__)
 
 LONGEST_GOODBYE = 2.7  # seconds from the signal to the end of the process
 LET_GO = 1.5  # of them, for handing work back
-IN_FLIGHT = 0.7  # of them, for answers that are being sent
 
 
 def run(home: Home, *, foreground: bool = False, places: Callable[[], Places] | None = None) -> NoReturn:
@@ -47,21 +47,17 @@ def run(home: Home, *, foreground: bool = False, places: Callable[[], Places] | 
     try:
         home.prepare()
         logfile.configure(home.log, foreground=foreground)
-        lock = home.claim()
-        code = _main(home, places)
-        os.close(lock)
+        home.claim()  # until this process ends
+        _main(home, places)
     except WhimError as error:
         sys.stderr.write(f"{error.message}\n" + (f"  -> {error.remedy}\n" if error.remedy else ""))
-        code = int(error.exit_code)
+        _exit(error.exit_code)
     except Exception:
         logger.exception("the server could not run")
-        code = int(ExitCode.SERVER)
-    logging.shutdown()
-    sys.stderr.flush()
-    os._exit(code)
+        _exit(ExitCode.SERVER)
 
 
-def _main(home: Home, places: Callable[[], Places] | None) -> int:
+def _main(home: Home, places: Callable[[], Places] | None) -> NoReturn:
     address = home.socket_path()
     home.write_record(address=f"unix:{address}", state="starting")
     listener = _listen(address)
@@ -73,24 +69,24 @@ def _main(home: Home, places: Callable[[], Places] | None) -> int:
         runner = asyncio.Runner()
     try:
         with runner:
-            return runner.run(_serve(home, f"unix:{address}", listener, places))
+            runner.run(_serve(home, address, listener, places))
     finally:
         home.remove_record()
         address.unlink(missing_ok=True)
 
 
-def _listen(path: os.PathLike[str]) -> socket.socket:
+def _listen(path: Path) -> socket.socket:
     """A socket that only this user can open. Whatever is at its path is left by a dead server: we hold the
     lock."""
     if os.path.lexists(path):
         os.unlink(path)
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
-        listener.bind(os.fspath(path))
+        listener.bind(str(path))
     except OSError as error:
         listener.close()
         raise ServerUnavailable(
-            f"The API server cannot open its socket {os.fspath(path)}: {error.strerror}.",
+            f"The API server cannot open its socket {path!s}: {error.strerror}.",
             remedy="set XDG_RUNTIME_DIR to a directory of yours with mode 0700",
         ) from error
     os.chmod(path, 0o600)
@@ -98,9 +94,12 @@ def _listen(path: os.PathLike[str]) -> socket.socket:
 
 
 async def _serve(
-    home: Home, address: str, listener: socket.socket, places: Callable[[], Places] | None
-) -> int:
+    home: Home, path: Path, listener: socket.socket, places: Callable[[], Places] | None
+) -> NoReturn:
+    """Until the server has left. Ends the process itself: leaving the event loop would wait for every
+    thread."""
     drain = Drain()
+    address = f"unix:{path}"
     services = await Services.open(home, drain, address=address, places=places)
     server = DrainingServer(
         uvicorn.Config(
@@ -142,10 +141,18 @@ async def _serve(
         await server.serve(sockets=[listener])
     finally:
         await services.close()
-    return int(ExitCode.SERVER) if failed else int(ExitCode.OK)
+    home.remove_record()
+    path.unlink(missing_ok=True)
+    logger.info("gone", extra={"action": "gone"})
+    _exit(ExitCode.SERVER if failed else ExitCode.OK)
 
 
 def _end_now() -> NoReturn:
-    """As if killed: leases expire or are taken over, and nothing that was acknowledged is lost."""
+    """As if killed: leases end or are taken over, and nothing that was acknowledged is lost."""
+    _exit(ExitCode.SERVER)
+
+
+def _exit(code: int) -> NoReturn:
     logging.shutdown()
-    os._exit(int(ExitCode.SERVER))
+    sys.stderr.flush()
+    os._exit(int(code))

@@ -69,8 +69,9 @@ async def test_watches_resume_over_a_restart(tmp_path: Path) -> None:
     await store.close()
 
 
-async def test_revisions_go_on_even_when_the_last_write_was_a_deletion_that_is_compacted(tmp_path: Path) ->
-None:
+async def test_revisions_go_on_even_when_the_last_write_was_a_deletion_that_is_compacted(
+    tmp_path: Path,
+) -> None:
     store = open_store("durable", tmp_path, limits=HistoryLimits(changes=1))
     for number in range(1200):
         created = await store.create(PODS, f"ns/{number}", body)
@@ -215,8 +216,10 @@ DAMAGES = [
 ]
 
 
-@pytest.mark.parametrize("damage", DAMAGES, ids=lambda d: d.__name__.strip("_")) async def
-test_damage_is_found_when_the_store_is_opened(damage: Callable[[Path], None], tmp_path: Path) -> None:
+@pytest.mark.parametrize("damage", DAMAGES, ids=lambda d: d.__name__.strip("_"))
+async def test_damage_is_found_when_the_store_is_opened(
+    damage: Callable[[Path], None], tmp_path: Path
+) -> None:
     await write_something(tmp_path)
     assert verify(tmp_path) is None
     damage(tmp_path)

@@ -173,8 +173,10 @@ async def test_writes_that_are_under_way_when_the_store_is_closed_are_done(tmp_p
 
 @pytest.mark.parametrize("mode", ["memory", "durable"])
 async def test_history_is_bounded_and_what_is_forgotten_is_said(mode: str, tmp_path: Path) -> None:
-    limits = HistoryLimits(changes=4) store = open_store("durable", tmp_path, limits=limits) if mode ==
-    "durable" else open_store("memory", limits=limits) table = store.table(PODS) await fill(store, "abcdef")
+    limits = HistoryLimits(changes=4)
+    store = open_store("durable" if mode == "durable" else "memory", tmp_path, limits=limits)
+    table = store.table(PODS)
+    await fill(store, "abcdef")
     with pytest.raises(Compacted):
         table.changes(1)
     with pytest.raises(Compacted):

@@ -97,6 +97,9 @@ class LocalStream:
                 loop.remove_reader(fd)
 
     async def exit_code(self) -> int:
+        return await self._ended()
+
+    async def _ended(self) -> int:
         if self.process.poll() is None:
             pidfd = os.pidfd_open(self.process.pid)
             try:
@@ -111,7 +114,7 @@ class LocalStream:
         self.process.stdin.close()
         try:
             async with asyncio.timeout(0.5):  # a command that has said its last word ends by itself
-                await self.exit_code()
+                await self._ended()
         except TimeoutError:
             self.process.kill()
             self.process.wait()

@@ -183,7 +183,7 @@ async def test_cancel_kills_what_ignores_term_with_all_its_descendants(node: Loc
     await until(node, "1", "daemon")
     state = await cancel_job(node, "1", grace=1)
     assert (state.exit_code, state.cancelled) == (137, True)
-    assert processes_of(node.home / ".whimbrel") == []
+    assert [Path(f"/proc/{pid}/cmdline").read_bytes() for pid in processes_of(node.home / ".whimbrel")] == []
 
 
 async def test_cancel_does_not_touch_another_job_whose_id_begins_the_same(node: LocalNode) -> None:

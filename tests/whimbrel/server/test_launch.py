@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from world import commands_in
 
 from conftest import Server, task
 from whimbrel.model.errors import (
@@ -107,19 +108,8 @@ def test_cancelling_reaches_every_process_of_the_job(server: Server) -> None:
     server.post("clusters/c1/jobs/cancel", {})
     _, end = server.logs("c1")
     assert end["status"] == "CANCELLED"
-    mark = str(server.world.root).encode()
-    commands = [entry.joinpath("cmdline") for entry in Path("/proc").iterdir() if entry.name.isdigit()]
-    left = []
-    for command in commands:
-        try:
-            if (
-                command.read_bytes() == b"sleep\x00601\x00"
-                and mark in command.with_name("environ").read_bytes()
-            ):
-                left.append(command)
-        except OSError:
-            continue
-    assert left == []
+    (home,) = (server.world.root / "one" / "nodes").iterdir()
+    assert "sleep\x00601" not in commands_in(home)
 
 
 def test_setup_runs_on_every_node_and_its_failure_keeps_the_cluster(server: Server) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -73,6 +74,30 @@ def test_an_open_log_stream_is_told_to_reconnect_and_misses_nothing(server: Serv
             break
     text = "".join(frame.get("text", "") for frame in frames) + rest
     assert text == "one\ntwo\n"
+
+
+def test_a_thread_that_hangs_does_not_keep_the_server(server: Server) -> None:
+    stuck = server.world.root / "one" / "stuck"
+    stuck.touch()
+    request = server.launch("c1")
+    server.until_events(request, "stuck in a thread")
+    assert server.stop() < 3
+    stuck.unlink()
+    server.start()
+    assert server.output_of(request)["job_id"] == 1
+
+
+def test_a_second_signal_ends_it_at_once_and_loses_nothing(server: Server) -> None:
+    server.world.root.joinpath("one", "hold").touch()
+    request = server.launch("c1")
+    server.until_events(request, "waiting for the nodes")
+    assert server.process is not None
+    server.process.send_signal(signal.SIGTERM)
+    server.process.send_signal(signal.SIGINT)
+    assert server.process.wait(3) in (0, 10)
+    server.world.root.joinpath("one", "hold").unlink()
+    server.start()
+    assert server.output_of(request)["job_id"] == 1
 
 
 def test_a_stale_socket_and_record_of_a_killed_server_are_no_obstacle(server: Server) -> None:

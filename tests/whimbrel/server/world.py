@@ -2,7 +2,8 @@
 
 Because it is on disk, it outlives a server that is killed, like a Kubernetes does. Faults are files that a
 test writes: `fault` in a context ("silent", "refused"), `hold` (nodes are created, but do not run as long as
-it is there), `sticky` (nothing is deleted). `made.log` has a line for each node that was created.
+it is there), `sticky` (nothing is deleted), `stuck` (a thread hangs for 30 s). `made.log` has a line for each
+node that was created.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import contextlib
 import os
 import signal
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from pathlib import Path
 
 from whimbrel.infra.base import (
@@ -145,6 +146,9 @@ class FakeInfra:
     async def ensure(self, spec: ClusterSpec, progress: Progress, timeout: float) -> Observation:
         for rank in range(spec.num_nodes):
             await self._answer()
+            if (self._directory / "stuck").exists():
+                progress("stuck in a thread")
+                await asyncio.to_thread(time.sleep, 30)
             home = self._home(spec, rank)
             if not home.exists():
                 home.mkdir()
@@ -264,17 +268,44 @@ class FakeStream:
         return await self._process.wait()
 
 
-def kill_processes(home: Path) -> None:
-    """End everything that has this home."""
+def processes_in(home: Path) -> Iterator[tuple[int, str, list[bytes]]]:
+    """The processes that have this home: pid, command line, environment."""
     mark = f"HOME={home}".encode()
     for entry in Path("/proc").iterdir():
         if not entry.name.isdigit():
             continue
         try:
-            if mark in (entry / "environ").read_bytes().split(b"\0"):
-                os.kill(int(entry.name), signal.SIGKILL)
+            environment = (entry / "environ").read_bytes().split(b"\0")
+            command = (entry / "cmdline").read_text(errors="replace")
         except OSError:
             continue
+        if mark in environment:
+            yield int(entry.name), command, environment
+
+
+def commands_in(home: Path) -> str:
+    """The command lines of what runs in a node."""
+    return "\n".join(command for _, command, _ in processes_in(home))
+
+
+def kill_processes(home: Path) -> None:
+    """End everything that has this home."""
+    for pid, _, _ in processes_in(home):
+        _kill(pid)
+
+
+def kill_streams(home: Path) -> None:
+    """Break the exec streams to a node; the jobs that run on it are in sessions of their own and go on."""
+    for pid, command, environment in processes_in(home):
+        if "/runner-" not in command and not any(
+            item.startswith(b"WHIMBREL_JOB_DIR=") for item in environment
+        ):
+            _kill(pid)
+
+
+def _kill(pid: int) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGKILL)
 
 
 def _append(path: Path, line: str) -> None:

@@ -12,5 +12,10 @@ import orjson
 
 @cache
 def load(name: str) -> Any:
-    """The content of `types`, `discovery` or `openapi`: read once, shared, not to be changed."""
+    """The content of `types` or `discovery`: read once, shared, not to be changed."""
+    return read(name)
+
+
+def read(name: str) -> Any:
+    """The content of a file that is too big to be kept in memory: `openapi`."""
     return orjson.loads(zlib.decompress(files(__name__).joinpath(f"{name}.z").read_bytes()))

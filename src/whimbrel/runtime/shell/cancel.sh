@@ -1,9 +1,15 @@
 # Ending a job: TERM to all its processes, KILL after the grace. Needs state.sh.
 
 # All processes of job directory $1: by the mark in their environment (which finds daemons too) where there is a
-# /proc; the process group of the leader is signalled besides.
+# /proc; the process group of the leader is signalled besides. grep of busybox does not look behind a NUL.
 w_members() {
-  grep -lF "WHIMBREL_JOB_DIR=$1/" /proc/[0-9]*/environ 2>/dev/null | while IFS=/ read -r _ _ p _; do
+  if printf 'a\0b\n' | grep -qF b; then
+    grep -lF "WHIMBREL_JOB_DIR=$1/" /proc/[0-9]*/environ 2>/dev/null
+  else
+    for f in /proc/[0-9]*/environ; do
+      { tr '\0' '\n' <"$f" | grep -qxF "WHIMBREL_JOB_DIR=$1/" && echo "$f"; } 2>/dev/null
+    done
+  fi | while IFS=/ read -r _ _ p _; do
     w_stat "$p" && [ "$w_state" != Z ] && echo "$p"
   done
 }

@@ -1,0 +1,92 @@
+"""One context as one guard, one client and the errors of `whimbrel.model`: what everything else here calls through.
+
+The client is made again when the kubeconfig leads elsewhere. No call is made around the guard.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import TypeVar
+
+from kubewire.client import Client
+from kubewire.connection import Connection
+from kubewire.errors import ConfigError
+from kubewire.http import HttpTransport
+from whimbrel.infra.guard import Guard
+from whimbrel.infra.kubernetes.contexts import Contexts
+from whimbrel.infra.kubernetes.failures import translate
+from whimbrel.infra.kubernetes.settings import KubernetesSettings
+
+T = TypeVar("T")
+OpenClient = Callable[[Connection, KubernetesSettings], Client]
+
+
+def open_client(connection: Connection, settings: KubernetesSettings) -> Client:
+    """A client over the network."""
+    return Client(HttpTransport(connection, settings.deadlines), settings.deadlines)
+
+
+class Link:
+    """The way to one context."""
+
+    def __init__(
+        self,
+        name: str,
+        context: str,
+        contexts: Contexts,
+        settings: KubernetesSettings,
+        *,
+        opener: OpenClient = open_client,
+    ) -> None:
+        self.name = name
+        self.settings = settings
+        self.guard = Guard(name, lambda what, error: translate(name, what, error), settings.guard)
+        self._context = context
+        self._contexts = contexts
+        self._opener = opener
+        self._connection: Connection | None = None
+        self._client: Client | None = None
+        self._retired: list[Client] = []
+
+    def connection(self) -> Connection:
+        """Where the context leads now. Raises `ContextNotFound` or `KubeconfigInvalid`."""
+        try:
+            return self._contexts.connection(self._context)
+        except ConfigError as error:
+            raise translate(self.name, "reading the kubeconfig", error) from error
+
+    @property
+    def namespace(self) -> str:
+        """Where new objects go."""
+        return self.settings.namespace or self.connection().namespace
+
+    def client(self) -> Client:
+        """The client; a new one when the kubeconfig leads elsewhere. Streams of the old one go on."""
+        connection = self.connection()
+        if self._client is None or connection != self._connection:
+            if self._client is not None:
+                self._retired.append(self._client)
+                self.guard.reset()
+            self._connection, self._client = connection, self._opener(connection, self.settings)
+        return self._client
+
+    async def call(self, what: str, action: Callable[[Client], Awaitable[T]], *, timeout: float) -> T:
+        """One call, guarded."""
+        client = self.client()
+        return await self.guard.call(what, lambda: action(client), timeout=timeout)
+
+    @asynccontextmanager
+    async def stream(self, what: str) -> AsyncIterator[Client]:
+        """A client for something long; what opens it belongs inside of `guard.opening`."""
+        client = self.client()
+        async with self.guard.stream(what):
+            yield client
+
+    async def aclose(self) -> None:
+        """Close every client."""
+        await self.guard.aclose()
+        clients = [*self._retired, *([self._client] if self._client else [])]
+        self._retired, self._client = [], None
+        for client in clients:
+            await client.aclose()

@@ -1,0 +1,47 @@
+"""What kubewire raises, in the words of `whimbrel.model.errors`: the closed set that an Infra may raise. Pure."""
+
+from __future__ import annotations
+
+import kubewire.errors as kube
+from whimbrel.model import errors
+
+
+def translate(infra: str, what: str, error: Exception) -> errors.InfraError:
+    """The error for the user: where, what was being done, why, and what mends it."""
+    if isinstance(error, errors.InfraError):
+        return error
+    if not isinstance(error, kube.KubeError):
+        return errors.InfraRefused(f"{infra}: {what} failed: {error!r}")
+    message = f"{infra}: {error.message}"
+    if isinstance(error, kube.ApiError):
+        return _from_api(infra, what, error)
+    if isinstance(error, kube.ContextNotFound):
+        return errors.ContextNotFound(message, remedy=error.remedy, details={"known": error.known})
+    if isinstance(error, kube.ConfigError):
+        return errors.KubeconfigInvalid(message, remedy=error.remedy)
+    if isinstance(error, kube.CredentialError):
+        return errors.Unauthorized(message, remedy=error.remedy or "log in again, then repeat the command")
+    if isinstance(error, kube.Unreachable):
+        return errors.Unreachable(message, remedy=error.remedy, details={"reason": error.reason})
+    if isinstance(error, kube.StreamBroken):
+        return errors.NodeLost(f"{infra}: {what}: {error.message}")
+    return errors.InfraRefused(message, remedy=error.remedy)
+
+
+def _from_api(infra: str, what: str, error: kube.ApiError) -> errors.InfraError:
+    message = f"{infra} refused {what}: {error.message}"
+    if isinstance(error, kube.Unauthorized):
+        return errors.Unauthorized(message, remedy=error.remedy)
+    if isinstance(error, kube.Forbidden) and "exceeded quota" in error.message:
+        return errors.QuotaExceeded(
+            message, remedy="ask for less, remove something in that namespace, or have the quota raised"
+        )
+    if isinstance(error, kube.Forbidden):
+        return errors.Forbidden(message, remedy=error.remedy)
+    if isinstance(error, kube.NotFound):
+        return errors.InfraRefused(message)
+    if isinstance(error, kube.ServerError | kube.TooManyRequests):
+        return errors.InfraRefused(
+            f"{infra} failed at {what} ({error.code}): {error.message}", remedy="try again"
+        )
+    return errors.InfraRefused(message, remedy=error.remedy)

@@ -1,0 +1,286 @@
+"""A Kubernetes context as an Infra: the operations of `whimbrel.infra.base` in terms of pods.
+
+It keeps nothing but caches: what exists is asked of the API server, what should exist is the caller's record.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import time
+from collections.abc import Sequence
+
+import kubewire.errors as kube
+from kubewire.client import Client
+from kubewire.resources import NAMESPACES, NODES, PODS
+from whimbrel.infra.base import Check, ClusterSpec, NodeShape, Observation, Offer, Progress, Thing
+from whimbrel.infra.guard import Aged, GuardView
+from whimbrel.infra.kubernetes import capacity, pods, reasons
+from whimbrel.infra.kubernetes.capacity import Machine
+from whimbrel.infra.kubernetes.connection import Link, OpenClient, open_client
+from whimbrel.infra.kubernetes.contexts import Contexts
+from whimbrel.infra.kubernetes.ensuring import Wait
+from whimbrel.infra.kubernetes.node import KubernetesNode
+from whimbrel.infra.kubernetes.objects import Found, Objects, thing_of
+from whimbrel.infra.kubernetes.settings import KubernetesSettings
+from whimbrel.model.errors import Forbidden, InfraError, OutOfCapacity, Unreachable
+from whimbrel.model.names import node_name
+
+CHECK_BUDGET = 5.5
+_FRESH, _STALE = 10.0, 300.0
+_FIRST_LOOK, _LAST_LOOK = 0.05, 1.0
+
+
+class KubernetesInfra:
+    """One context."""
+
+    def __init__(
+        self,
+        context: str,
+        contexts: Contexts,
+        settings: KubernetesSettings,
+        *,
+        opener: OpenClient = open_client,
+    ) -> None:
+        self.name = f"k8s/{context}"
+        self._settings = settings
+        self._link = Link(self.name, context, contexts, settings, opener=opener)
+        self._objects = Objects(self._link)
+
+    @property
+    def breaker(self) -> GuardView:
+        """How the guard's breaker stands."""
+        return self._link.guard.view
+
+    async def aclose(self) -> None:
+        """Close what is open to it."""
+        await self._link.aclose()
+
+    async def check(self) -> Check:
+        """See `Infra`."""
+        begun = time.monotonic()
+        try:
+            async with asyncio.timeout(CHECK_BUDGET):
+                version, identity, machines = await asyncio.gather(
+                    self._version(), self.identity(), self._machines_if_allowed()
+                )
+        except (InfraError, TimeoutError) as error:
+            known = (
+                error
+                if isinstance(error, InfraError)
+                else Unreachable(f"{self.name} did not answer within {CHECK_BUDGET:g} s.")
+            )
+            seconds = time.monotonic() - begun
+            return Check(
+                infra=self.name,
+                usable=False,
+                reason=known.message,
+                remedy=known.remedy or "",
+                seconds=seconds,
+                at=time.time(),
+            )
+        usable = [one for one in machines or () if not one.closed]
+        reason = "" if machines is None or usable else capacity.why_not(machines, 1, NodeShape(cpus=0.001))
+        return Check(
+            infra=self.name,
+            usable=machines is None or bool(usable),
+            reason=reason,
+            identity=identity,
+            version=version,
+            nodes=None if machines is None else len(machines),
+            cpus=None if machines is None else sum(one.cpus for one in usable),
+            memory_gib=None if machines is None else sum(one.memory_gib for one in usable),
+            accelerators=capacity.accelerators(usable),
+            seconds=time.monotonic() - begun,
+            at=time.time(),
+        )
+
+    async def offer(self, num_nodes: int, shape: NodeShape) -> Offer:
+        """See `Infra`. Without the right to list Kubernetes nodes, what was asked is taken as feasible."""
+        try:
+            reason = capacity.why_not((await self._machines()).value, num_nodes, shape)
+        except Forbidden:
+            reason = ""
+        return Offer(infra=self.name, feasible=not reason, reason=reason, shape=shape)
+
+    async def identity(self) -> str:
+        """See `Infra`: the UID of kube-system; where that may not be read, the server and its CA."""
+
+        async def action(client: Client) -> str:
+            try:
+                return str((await client.get(NAMESPACES, "kube-system"))["metadata"]["uid"])
+            except (kube.Forbidden, kube.NotFound):
+                connection = self._link.connection()
+                mark = f"{connection.server}\n{connection.ca_data!r}{connection.ca_file}"
+                return f"server-{hashlib.sha256(mark.encode()).hexdigest()[:32]}"
+
+        return await self._link.call("reading its identity", action, timeout=self._settings.deadlines.read)
+
+    def things(self, spec: ClusterSpec) -> Sequence[Thing]:
+        """See `Infra`."""
+        return pods.things(spec, self.name, self._objects.namespace(spec))
+
+    async def ensure(self, spec: ClusterSpec, progress: Progress, timeout: float) -> Observation:
+        """See `Infra`."""
+        deadline = time.monotonic() + timeout
+        found = await self._without_ended(spec, await self._objects.find(spec), progress, deadline)
+        await self._create_missing(spec, found, progress)
+        wait = Wait(self._link, self._objects, spec, progress)
+        try:
+            states = await wait.until_running(found, max(0.1, deadline - time.monotonic()))
+        except OutOfCapacity as error:
+            raise await self._with_what_is_free(error, spec) from None
+        others = [thing_of(spec, self.name, obj) for obj in found.others]
+        return Observation(nodes=states, at=time.time(), others=others)
+
+    async def observe(self, spec: ClusterSpec) -> Observation:
+        """See `Infra`."""
+        return self._observation(spec, await self._objects.find(spec))
+
+    async def remove(self, spec: ClusterSpec, progress: Progress, timeout: float) -> Observation:
+        """See `Infra`. Asks for the deletion of what it sees, looks again, until nothing is seen or the time is
+        over; what was refused is told with the node or thing that it kept."""
+        deadline = time.monotonic() + timeout
+        pause, said = _FIRST_LOOK, ""
+        refused: dict[str, InfraError] = {}
+        while True:
+            found = await self._objects.find(spec)
+            seen = self._observation(spec, found, refused)
+            if seen.gone or time.monotonic() >= deadline:
+                return seen
+            wanted = [obj for obj in found.objects() if not obj["metadata"].get("deletionTimestamp")]
+            refused = await self._objects.delete(wanted)
+            if wanted and len(refused) == len(wanted) == len(found.objects()):
+                return self._observation(spec, found, refused)
+            text = _left(seen)
+            if text != said:
+                progress(text)
+                said = text
+            await asyncio.sleep(min(pause, max(0.0, deadline - time.monotonic())))
+            pause = min(_LAST_LOOK, pause * 1.5)
+
+    def node(self, spec: ClusterSpec, rank: int) -> KubernetesNode:
+        """See `Infra`."""
+        return KubernetesNode(
+            self._link, node_name(spec.name, spec.uid, rank), lambda: self._objects.namespace(spec)
+        )
+
+    async def _version(self) -> str:
+        deadlines = self._settings.deadlines
+        answer = await self._link.call(
+            "asking its version", lambda client: client.version(), timeout=deadlines.probe
+        )
+        return str(answer.get("gitVersion") or "")
+
+    async def _machines(self) -> Aged[list[Machine]]:
+        client = self._link.client()
+
+        async def action() -> list[Machine]:
+            return [capacity.machine(node) for node in (await client.list(NODES)).items]
+
+        return await self._link.guard.cached(
+            "machines",
+            "listing its machines",
+            action,
+            timeout=self._settings.deadlines.page,
+            fresh=_FRESH,
+            stale=_STALE,
+        )
+
+    async def _machines_if_allowed(self) -> list[Machine] | None:
+        try:
+            return (await self._machines()).value
+        except Forbidden:
+            return None
+
+    async def _without_ended(
+        self, spec: ClusterSpec, found: Found, progress: Progress, deadline: float
+    ) -> Found:
+        """What is left when pods that ended, or are being deleted, are gone: they are made anew."""
+        while True:
+            useless = {
+                rank: pod for rank, pod in found.pods.items() if reasons.phase(pod) in ("ended", "deleting")
+            }
+            if not useless:
+                return found
+            for rank, pod in useless.items():
+                progress(f"node {rank} is replaced: {reasons.why(pod)}")
+            refused = await self._objects.delete(
+                pod for pod in useless.values() if not pod["metadata"].get("deletionTimestamp")
+            )
+            if refused:
+                raise next(iter(refused.values()))
+            if time.monotonic() >= deadline:
+                names = ", ".join(str(pod["metadata"]["name"]) for pod in useless.values())
+                raise OutOfCapacity(f"{self.name}: {names} does not go away, so it cannot be made anew.")
+            await asyncio.sleep(0.2)
+            found = await self._objects.find(spec)
+
+    async def _create_missing(self, spec: ClusterSpec, found: Found, progress: Progress) -> None:
+        namespace = found.namespace
+        missing = [rank for rank in range(spec.num_nodes) if rank not in found.pods]
+        names = {obj["metadata"]["name"] for obj in found.others}
+        wanted = []
+        if pods.has_service(spec) and pods.service_name(spec) not in names:
+            wanted.append(("Service", pods.service(spec, namespace)))
+        if missing:
+            accelerator = None
+            if spec.shape.accelerator_count:
+                accelerator = capacity.accelerator_for((await self._machines()).value, spec.shape)
+            wanted += [
+                (
+                    "Pod",
+                    pods.pod(
+                        spec,
+                        rank,
+                        namespace,
+                        image=self._settings.image,
+                        command=self._settings.command,
+                        grace=self._settings.grace,
+                        accelerator=accelerator,
+                    ),
+                )
+                for rank in missing
+            ]
+            progress(f"creating {len(missing)} node{'s' if len(missing) > 1 else ''} in {self.name}")
+        outcomes = await asyncio.gather(
+            *(self._objects.create(kind, obj) for kind, obj in wanted), return_exceptions=True
+        )
+        for outcome in outcomes:
+            if isinstance(outcome, BaseException):
+                raise outcome
+
+    def _observation(
+        self, spec: ClusterSpec, found: Found, refused: dict[str, InfraError] | None = None
+    ) -> Observation:
+        states = []
+        for rank in range(spec.num_nodes):
+            state = reasons.node_state(found.pods.get(rank), rank, node_name(spec.name, spec.uid, rank))
+            if refused and state.name in refused:
+                state = reasons.with_message(state, refused[state.name].message)
+            states.append(state)
+        others = [thing_of(spec, self.name, obj) for obj in found.others]
+        return Observation(nodes=states, at=time.time(), others=others)
+
+    async def _with_what_is_free(self, error: OutOfCapacity, spec: ClusterSpec) -> OutOfCapacity:
+        """The same error with how much is free, where we may look; it only explains."""
+        try:
+            machines = (await self._machines()).value
+            there = await self._link.call(
+                "listing all pods", lambda client: client.list(PODS), timeout=self._settings.deadlines.page
+            )
+        except InfraError:
+            return error
+        said = capacity.describe_free(machines, there.items, spec.shape)
+        if not said:
+            return error
+        return OutOfCapacity(f"{error.message} ({said})", remedy=error.remedy, details=error.details)
+
+
+def _left(seen: Observation) -> str:
+    there = [node for node in seen.nodes if node.phase != "absent"]
+    reason = next((node.message for node in there if "finalizers" in node.message), "")
+    parts = [f"{len(there)} node{'s' if len(there) != 1 else ''}"] if there else []
+    if seen.others:
+        parts.append(", ".join(f"{thing.kind} {thing.name}" for thing in seen.others))
+    return f"removing {' and '.join(parts)}" + (f": {reason}" if reason else "")

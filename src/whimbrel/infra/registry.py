@@ -1,0 +1,150 @@
+"""All places, by name: one Infra (and so one guard) per context and list of kubeconfig files.
+
+Names are `k8s/CONTEXT`; `local` means the embedded Kubernetes, `k8s` the current context. Asking here makes no call
+to any of them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+from kubewire.errors import ConfigError
+from kubewire.kubeconfig import default_paths
+from whimbrel.infra.base import Check, NodeShape
+from whimbrel.infra.kubernetes.connection import OpenClient, open_client
+from whimbrel.infra.kubernetes.contexts import Contexts
+from whimbrel.infra.kubernetes.failures import translate
+from whimbrel.infra.kubernetes.infra import KubernetesInfra
+from whimbrel.infra.kubernetes.settings import KubernetesSettings, default_cpus
+from whimbrel.infra.local import NAME as LOCAL
+from whimbrel.infra.local import Local
+from whimbrel.model.errors import ContextNotFound
+
+Paths = Sequence[str | Path]
+
+_PREFIXES = ("k8s/", "kubernetes/")
+
+
+class Infras:
+    """The places that one server knows. `node_command` is what a node runs: `runtime.pid1.node_command()`."""
+
+    def __init__(
+        self,
+        node_command: Sequence[str],
+        *,
+        settings: Callable[[str], Mapping[str, object]] | None = None,
+        opener: OpenClient = open_client,
+    ) -> None:
+        self._node_command = tuple(node_command)
+        self._settings = settings or (lambda context: {})
+        self._opener = opener
+        self._contexts: dict[tuple[str, ...], Contexts] = {}
+        self._infras: dict[tuple[tuple[str, ...], str], KubernetesInfra] = {}
+
+    def get(self, infra: str, kubeconfig: Paths = ()) -> KubernetesInfra:
+        """The place of that name. Raises `ContextNotFound` with the names that there are, or
+        `KubeconfigInvalid`."""
+        context = self._context_of(infra, kubeconfig)
+        contexts = self._contexts_of(kubeconfig)
+        try:
+            if context not in contexts.names():
+                contexts.connection(context)  # raises, and says what there is
+        except ConfigError as error:
+            raise translate(f"k8s/{context}", "reading the kubeconfig", error) from error
+        key = (_key(kubeconfig), context)
+        if key not in self._infras:
+            settings = KubernetesSettings(
+                command=self._node_command,
+                **{"cpus": default_cpus(context), **self._settings(context)},  # type: ignore[arg-type] # checked there
+            )
+            self._infras[key] = KubernetesInfra(context, contexts, settings, opener=self._opener)
+        return self._infras[key]
+
+    async def candidates(self, wanted: str | None, kubeconfig: Paths = ()) -> list[str]:
+        """The places that `--infra` means, best first. None means the current context, or nothing (an empty list)
+        when there is none: then the embedded Kubernetes is what is left."""
+        if wanted == "local":
+            return [LOCAL]
+        if wanted in ("k8s", "kubernetes") or wanted is None:
+            current = self._current(kubeconfig)
+            if current:
+                return [f"k8s/{current}"]
+            if wanted is None:
+                return []
+            known = ", ".join(self._names(kubeconfig)) or "none"
+            raise ContextNotFound(
+                f"The kubeconfig has no current context (contexts there: {known}).",
+                remedy="name one (`--infra k8s/NAME`), or use `--infra local`",
+            )
+        infra = self.get(wanted, kubeconfig)
+        return [infra.name]
+
+    def known(self, kubeconfig: Paths = ()) -> list[str]:
+        """Every context there is. Raises `KubeconfigInvalid`."""
+        return [f"k8s/{name}" for name in self._names(kubeconfig)]
+
+    async def check(self, names: Sequence[str] | None, kubeconfig: Paths = ()) -> list[Check]:
+        """All of them (or these), asked side by side; what is wrong is in the answers."""
+        return list(
+            await asyncio.gather(*(self._check(name, kubeconfig) for name in names or self.known(kubeconfig)))
+        )
+
+    def local(self, kubeconfig: Paths = ()) -> Local:
+        """The embedded Kubernetes."""
+        return Local(list(kubeconfig) or default_paths())
+
+    def default_shape(self, infra: str) -> NodeShape:
+        """What a node gets there when the task does not say."""
+        context = infra.partition("/")[2] or infra
+        return NodeShape(cpus=default_cpus(context))
+
+    async def aclose(self) -> None:
+        """Close all connections."""
+        infras = list(self._infras.values())
+        self._infras.clear()
+        await asyncio.gather(*(infra.aclose() for infra in infras))
+
+    async def _check(self, name: str, kubeconfig: Paths) -> Check:
+        try:
+            infra = self.get(LOCAL if name == "local" else name, kubeconfig)
+        except Exception as error:
+            if not hasattr(error, "remedy"):
+                raise
+            return Check(infra=name, usable=False, reason=str(error), remedy=error.remedy or "")
+        return await infra.check()
+
+    def _context_of(self, infra: str, kubeconfig: Paths) -> str:
+        if infra == "local":
+            return LOCAL.partition("/")[2]
+        for prefix in _PREFIXES:
+            if infra.startswith(prefix) and len(infra) > len(prefix):
+                return infra[len(prefix) :]
+        known = ", ".join(self._names(kubeconfig)) or "none"
+        raise ContextNotFound(
+            f"{infra!r} is not a place for clusters (contexts there: {known}).",
+            remedy="use `local`, `k8s`, or `k8s/CONTEXT`",
+        )
+
+    def _names(self, kubeconfig: Paths) -> list[str]:
+        try:
+            return self._contexts_of(kubeconfig).names()
+        except ConfigError as error:
+            raise translate("k8s", "reading the kubeconfig", error) from error
+
+    def _current(self, kubeconfig: Paths) -> str | None:
+        try:
+            return self._contexts_of(kubeconfig).current()
+        except ConfigError as error:
+            raise translate("k8s", "reading the kubeconfig", error) from error
+
+    def _contexts_of(self, kubeconfig: Paths) -> Contexts:
+        key = _key(kubeconfig)
+        if key not in self._contexts:
+            self._contexts[key] = Contexts(key)
+        return self._contexts[key]
+
+
+def _key(kubeconfig: Paths) -> tuple[str, ...]:
+    return tuple(str(path) for path in kubeconfig) or tuple(str(path) for path in default_paths())
