@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import re
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -19,6 +20,7 @@ from kubewire.errors import CredentialError
 from kubewire.exec_plugin import PluginCredential, run_plugin
 from kubewire.tls import Certificate, TlsMaterial
 
+_UNSENDABLE = re.compile(r"[\x00-\x1f\x7f]")
 _EARLY = 10.0  # credentials are renewed this many seconds before they expire
 
 
@@ -71,6 +73,13 @@ class Credentials:
         elif password:
             pair = f"{connection.username}:{connection.password or ''}".encode()
             headers.append(("authorization", "Basic " + base64.b64encode(pair).decode("ascii")))
+        for name, value in headers:
+            if _UNSENDABLE.search(value):
+                # said here, because whoever would notice it later would quote the value
+                raise CredentialError(
+                    f"the value for the header {name} holds characters that cannot be sent",
+                    remedy="Check the token or user name in the kubeconfig: it may have been pasted with a line break.",
+                )
         return Credential(headers=tuple(headers), tls=self._tls(certificate))
 
     def refused(self, credential: Credential) -> bool:
@@ -99,14 +108,15 @@ class Credentials:
 
     def _static_token(self) -> str | None:
         """A token file wins over a token: its content is the newer one."""
+        token = self._connection.token.strip() if self._connection.token else None
         if self._token_file is None:
-            return self._connection.token
+            return token
         try:
             self._token_before = self._token_file.read().strip() or self._token_before
         except CredentialError:
-            if not self._token_before and self._connection.token is None:
+            if not self._token_before and token is None:
                 raise
-        return self._token_before.decode("utf-8", "replace") or self._connection.token
+        return self._token_before.decode("utf-8", "replace") or token
 
     def _static_certificate(self) -> Certificate | None:
         if self._chain is None or self._key is None:

@@ -60,6 +60,8 @@ class Endpoint:
             raise KubeconfigInvalid(source, f"the server's address is malformed: {error}") from None
         if parts.scheme not in ("http", "https") or not parts.hostname:
             raise KubeconfigInvalid(source, "the server's address must look like https://HOST:PORT")
+        if not parts.hostname.isascii():
+            raise KubeconfigInvalid(source, "the server's name must be written in ASCII (xn--...)")
         if parts.username or parts.query or parts.fragment:
             raise KubeconfigInvalid(
                 source, "the server's address must not hold a user, a query or a fragment"

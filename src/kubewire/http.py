@@ -182,6 +182,7 @@ class HttpTransport:
             server_name=None if context is None else self._server_name,
             headers=(*request.headers.items(), *credential.headers),
             protocols=protocols,
+            handshake=self._deadlines.connect,
             idle=idle,
             endpoint=self.endpoint,
             user_agent=_USER_AGENT,

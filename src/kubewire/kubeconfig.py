@@ -152,7 +152,7 @@ def load(paths: Sequence[Path] | None = None, *, environ: Mapping[str, str] | No
     merged: dict[str, dict[str, Entry]] = {section: {} for section in _SECTIONS}
     current: str | None = None
     missing: list[Path] = []
-    for path in default_paths(environ) if paths is None else paths:
+    for path in (named.absolute() for named in (default_paths(environ) if paths is None else paths)):
         document = read_document(path)
         if document is None:
             missing.append(path)

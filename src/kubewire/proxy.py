@@ -141,22 +141,38 @@ async def ask_socks5(proxy: Proxy, host: str, port: int, send: Send, receive: Re
             data += piece
         return data
 
+    try:
+        name, user, password = (
+            _counted(text)
+            for text in (
+                host.encode("idna"),
+                (proxy.username or "").encode(),
+                (proxy.password or "").encode(),
+            )
+        )
+    except ValueError:
+        raise ProxyRefused(
+            "the name of the server, the user name or the password is too long to be sent"
+        ) from None
     with_password = proxy.username is not None
     await send(b"\x05\x01\x02" if with_password else b"\x05\x01\x00")
     if await exactly(2) != (b"\x05\x02" if with_password else b"\x05\x00"):
         raise ProxyRefused("the proxy does not accept our way to log in")
-    if proxy.username is not None:
-        user, password = proxy.username.encode(), (proxy.password or "").encode()
-        await send(b"\x01" + bytes((len(user),)) + user + bytes((len(password),)) + password)
+    if with_password:
+        await send(b"\x01" + user + password)
         if (await exactly(2))[1] != 0:
             raise ProxyRefused("the proxy refused the user name or password")
-    name = host.encode("idna")
-    await send(b"\x05\x01\x00\x03" + bytes((len(name),)) + name + struct.pack("!H", port))
+    await send(b"\x05\x01\x00\x03" + name + struct.pack("!H", port))
     head = await exactly(4)
     if head[1] != 0:
         raise ProxyRefused(f"the proxy answered with SOCKS error {head[1]}")
     length = {1: 4, 4: 16}.get(head[3]) or (await exactly(1))[0]
     await exactly(length + 2)
+
+
+def _counted(text: bytes) -> bytes:
+    """The text with its length before it, as SOCKS writes it. Raises `ValueError` above 255 bytes."""
+    return bytes((len(text),)) + text
 
 
 class Tunnels:

@@ -90,6 +90,7 @@ async def open_channel(
     server_name: str | None,
     headers: Iterable[tuple[str, str]],
     protocols: Sequence[str],
+    handshake: float,
     idle: float,
     endpoint: str,
     user_agent: str,
@@ -104,6 +105,7 @@ async def open_channel(
             sock=sock,
             ssl=context,
             server_hostname=server_name,
+            ssl_handshake_timeout=None if context is None else handshake,
             subprotocols=[Subprotocol(protocol) for protocol in protocols],
             additional_headers=list(headers),
             user_agent_header=user_agent,
@@ -140,6 +142,10 @@ def _explained(error: BaseException, endpoint: str) -> BaseException:
         return Fault("tls", tls_words(error))
     if isinstance(error, TimeoutError):
         return error
+    if isinstance(
+        error, ConnectionAbortedError
+    ):  # how asyncio says that the bound for the TLS handshake has passed
+        return Fault("timeout", "while in the TLS handshake")
     if isinstance(error, OSError):
         return Fault("reset", error.strerror or str(error))
     return error

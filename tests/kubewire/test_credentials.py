@@ -4,6 +4,7 @@ import asyncio
 import stat
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -75,6 +76,24 @@ async def test_a_token_goes_into_the_header_and_nowhere_else() -> None:
     for secret in ("s3cr3t", "pa55", "k3y"):
         assert secret not in repr(connection)
         assert secret not in repr(credential)
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"token": "s3cr3t\r\nX-Injected: yes"},
+        {"token": "s3\x00cr3t"},
+        {"impersonate": (("impersonate-user", "s3cr3t\nroot"),)},
+    ],
+)
+async def test_what_would_break_out_of_its_header_is_refused_and_not_quoted(fields: dict[str, Any]) -> None:
+    with pytest.raises(CredentialError, match="cannot be sent") as caught:
+        await Credentials(Connection(server=SERVER, **fields)).get()
+    assert "s3" not in caught.value.message
+
+
+async def test_a_line_break_after_a_token_is_no_part_of_it() -> None:
+    assert await authorization(Credentials(Connection(server=SERVER, token="t\n"))) == "Bearer t"
 
 
 async def test_a_name_and_password_are_sent_as_basic() -> None:

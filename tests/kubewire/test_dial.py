@@ -4,7 +4,7 @@ import asyncio
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
 
 import pytest
@@ -18,6 +18,7 @@ from kubewire.testing import Exchange, http_server, tcp_server
 pytestmark = pytest.mark.anyio
 
 Make = Callable[..., Client]
+Eventually = Callable[[Callable[[], bool]], Awaitable[None]]
 
 
 class NameServer:
@@ -94,7 +95,7 @@ async def test_a_name_that_does_not_resolve_is_asked_for_again(client_for: Make,
         assert await client.version() == {}
 
 
-async def test_the_next_address_is_tried_and_remembered(names: NameServer) -> None:
+async def test_the_next_address_is_tried_and_remembered(names: NameServer, eventually: Eventually) -> None:
     names.known["two.example"] = ["127.0.0.2", "127.0.0.1"]
 
     async def behave(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -105,10 +106,13 @@ async def test_the_next_address_is_tried_and_remembered(names: NameServer) -> No
         for _ in range(2):
             with await dialer.connect(Attempt(started=0.0), 5.0) as sock:
                 assert sock.getpeername() == ("127.0.0.1", server.port)
+        await eventually(lambda: server.connections == 2)
         assert names.asked == ["two.example"]
 
 
-async def test_when_no_address_accepts_the_name_is_looked_up_anew(names: NameServer) -> None:
+async def test_when_no_address_accepts_the_name_is_looked_up_anew(
+    names: NameServer, eventually: Eventually
+) -> None:
     names.known["moved.example"] = ["127.0.0.2"]
 
     async def behave(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -121,6 +125,7 @@ async def test_when_no_address_accepts_the_name_is_looked_up_anew(names: NameSer
         assert caught.value.reason == "refused"
         names.known["moved.example"] = ["127.0.0.1"]
         (await dialer.connect(Attempt(started=0.0), 5.0)).close()
+        await eventually(lambda: server.connections == 1)
 
 
 async def test_a_name_without_addresses_does_not_resolve(names: NameServer) -> None:
@@ -152,8 +157,8 @@ def test_the_address_of_a_server_is_read(url: str, expected: tuple[str, str, int
 
 
 @pytest.mark.parametrize(
-    "url", ["a:6443", "ftp://a", "https://", "https://a:x", "https://u:p@a", "https://a?b"]
+    "url", ["a:6443", "ftp://a", "https://", "https://a:x", "https://u:p@a", "https://a?b", "https://\u00fc"]
 )
 def test_what_is_no_address_of_a_server_is_refused(url: str) -> None:
-    with pytest.raises(KubeconfigInvalid, match="address"):
+    with pytest.raises(KubeconfigInvalid, match=r"address|ASCII"):
         Endpoint.parse(url, "config")

@@ -171,6 +171,13 @@ async def test_a_proxy_that_cannot_reach_the_server_says_so(client_for: Make) ->
     assert caught.value.reason == "proxy"
 
 
+async def test_a_name_that_socks_cannot_carry_is_an_error_of_the_proxy(client_for: Make) -> None:
+    async with socks_proxy([]) as proxy:
+        with pytest.raises(Unreachable, match="too long") as caught:
+            await client_for(f"http://{'a' * 64}.example", proxy_url=proxy).version()
+    assert caught.value.reason == "proxy"
+
+
 @pytest.mark.parametrize("kind", ["silent", "unaccepted", "drip"])
 async def test_a_proxy_that_is_silent_is_inside_the_deadline(
     client_for: Make, quick: Deadlines, kind: str

@@ -34,8 +34,8 @@ GZIP_ABOVE = 128 * 1024
 
 
 class Connection(Protocol):
-    """What the protocol of a connection offers beside ASGI: who is at the other end, and a word when it goes.
-    What the protocol of a connection offers beside ASGI: who is at the other end, and a word when it goes."""
+    """What the protocol of a connection offers beside ASGI: who is at the other end, and a word when it
+    goes."""
 
     @property
     def certificate_user(self) -> User | None: ...

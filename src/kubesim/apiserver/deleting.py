@@ -171,8 +171,8 @@ def _set_finalizers(meta: dict[str, Any], finalizers: list[str]) -> None:
 
 
 def _mark_namespace(obj: JsonObject, options: DeleteOptions, now: datetime) -> tuple[JsonObject, bool]:
-    """A namespace is Terminating until its controller has emptied it and taken the finalizer out of its spec.
-    A namespace is Terminating until its controller has emptied it and taken the finalizer out of its spec."""
+    """A namespace is Terminating until its controller has emptied it and taken the finalizer out of its
+    spec."""
     meta = dict(obj["metadata"])
     if not meta.get("deletionTimestamp"):
         meta["deletionTimestamp"] = now.strftime("%Y-%m-%dT%H:%M:%SZ")

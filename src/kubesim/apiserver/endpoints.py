@@ -124,8 +124,8 @@ def _discovery(registry: Registry, request: ApiRequest, route: Route | None) -> 
 
 
 def _aggregated(accept: str) -> str | None:
-    """The version of aggregated discovery that the client can read: it wins wherever it stands in the header.
-    The version of aggregated discovery that the client can read: it wins wherever it stands in the header."""
+    """The version of aggregated discovery that the client can read: it wins wherever it stands in the
+    header."""
     for clause in parse_accept(accept):
         if clause.param("as") == _AGGREGATED and clause.param("g") == "apidiscovery.k8s.io":
             version = clause.param("v")

@@ -1,5 +1,5 @@
-"""The query of lists and watches, checked as the real server checks it, and the tokens that continue a list.
-The query of lists and watches, checked as the real server checks it, and the tokens that continue a list."""
+"""The query of lists and watches, checked as the real server checks it, and the tokens that continue a
+list."""
 
 from __future__ import annotations
 

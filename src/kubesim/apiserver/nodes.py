@@ -18,8 +18,8 @@ from typing import Protocol
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LogOptions:
-    """The query of `pods/NAME/log`, already checked: at most one of `since_seconds` and `since_time` is set.
-    The query of `pods/NAME/log`, already checked: at most one of `since_seconds` and `since_time` is set."""
+    """The query of `pods/NAME/log`, already checked: at most one of `since_seconds` and `since_time` is
+    set."""
 
     follow: bool = False
     tail_lines: int | None = None
@@ -47,8 +47,8 @@ class NodeError(Exception):
     def __init__(self, message: str, *, code: int = 400) -> None:
         super().__init__(message)
         self.code = code
-        """HTTP status of the answer: 400 for a container that is not running, 404 for one that is not known.
-        HTTP status of the answer: 400 for a container that is not running, 404 for one that is not known."""
+        """HTTP status of the answer: 400 for a container that is not running, 404 for one that is not
+        known."""
 
 
 class ProcessStream(Protocol):

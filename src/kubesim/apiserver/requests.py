@@ -60,8 +60,8 @@ class Query:
         return name in self._values
 
     def flag(self, name: str) -> bool:
-        """Go's reading of a boolean in a query: absent, empty, 0 and false are no; what is no boolean is yes.
-        Go's reading of a boolean in a query: absent, empty, 0 and false are no; what is no boolean is yes."""
+        """Go's reading of a boolean in a query: absent, empty, 0 and false are no; what is no boolean is
+        yes."""
         values = self._values.get(name)
         if not values:
             return False

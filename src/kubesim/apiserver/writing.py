@@ -117,8 +117,8 @@ def requested_managers(document: JsonObject) -> Any:
 
 
 def read_as(call: Call, group: str, version: str, kind: str, options: WriteOptions) -> Decoded:
-    """The body of a subresource that takes another kind than its resource: Binding, Eviction, TokenRequest.
-    The body of a subresource that takes another kind than its resource: Binding, Eviction, TokenRequest."""
+    """The body of a subresource that takes another kind than its resource: Binding, Eviction,
+    TokenRequest."""
     body = parse_body(call.request.headers.get("content-type", JSON), call.request.body, kind)
     api_version = f"{group}/{version}" if group else version
     given_version = body.value.get("apiVersion") or api_version
@@ -151,19 +151,16 @@ def read_as(call: Call, group: str, version: str, kind: str, options: WriteOptio
 
 async def create(core: Core, call: Call) -> Reply:
     options = write_options(call.request, "CreateOptions")
-    decoded = read_object(call, options)
-    return reply(call, await create_object(core, call, decoded, options))
+    return reply(call, await create_object(core, call, read_object(call, options), options))
 
 
-async def create_object(
-    core: Core, call: Call, decoded: Decoded, options: WriteOptions, *, operation: str = "Update"
-) -> Written:
-    """Store a new object. `operation` says how its fields are owned: by Update, or already settled by Apply.
-    Store a new object. `operation` says how its fields are owned: by Update, or already settled by Apply."""
+async def create_object(core: Core, call: Call, proposed: Proposed, options: WriteOptions) -> Written:
+    """Store a new object. Raises StatusError 404, 409, 422."""
     rt, kind = call.rt, strategy(call.rt)
-    obj = _named(core, call, decoded.obj)
+    obj = _named(core, call, proposed.obj)
     for remaining in reversed(range(NAME_ATTEMPTS)):
         made = default(rt, _identified(core, call, obj))
+        made = _owned(core, call, None, made, proposed, options)
         made = await core.admission.admit(core, attempt(call, "CREATE", options), made)
         context = core.context()
         made = kind.prepare_create(rt, made, context)
@@ -171,9 +168,7 @@ async def create_object(
         if problems:
             raise errors.invalid(rt.group_kind, made["metadata"].get("name", ""), problems)
         made = kind.allocate(rt, None, made, context)
-        if operation == "Update":
-            made = _managed(made, managed.updated(rt, None, made, manager=options.manager, now=context.now))
-        warnings = [*decoded.warnings, *kind.warnings(rt, None, made)]
+        warnings = [*proposed.warnings, *kind.warnings(rt, None, made)]
         key = f"{call.namespace}/{made['metadata']['name']}"
         try:
             stored = await _store_new(core, call, key, made, options)
@@ -362,8 +357,8 @@ async def change_raw(
 
 
 def _check_version(call: Call, old: JsonObject, new: JsonObject) -> bool:
-    """Whether the client has pinned the version. Raises StatusError when it has, and has pinned another one.
-    Whether the client has pinned the version. Raises StatusError when it has, and has pinned another one."""
+    """Whether the client has pinned the version. Raises StatusError when it has, and has pinned another
+    one."""
     version = new["metadata"].get("resourceVersion") or "0"
     if not (version.isascii() and version.isdigit()):
         raise errors.unclassified(f"strconv.ParseUint: parsing {errors.quoted(version)}: invalid syntax")
@@ -392,26 +387,7 @@ async def _prepared(
     problems = validate_update(rt, old, new, subresource)
     if problems:
         raise errors.invalid(rt.group_kind, call.name, problems)
-    new = kind.allocate(rt, old, new, context)
-    if operation == "Update":
-        ignored = kind.reset_fields(rt, subresource)
-        entries = managed.updated(
-            rt,
-            old,
-            new,
-            manager=options.manager,
-            now=context.now,
-            subresource=subresource,
-            ignored=ignored,
-        )
-        new = _managed(new, entries)
-    return new
-
-
-def _managed(obj: JsonObject, entries: list[JsonObject]) -> JsonObject:
-    """The object with these managers of its fields."""
-    metadata = {key: value for key, value in obj["metadata"].items() if key != "managedFields"}
-    return {**obj, "metadata": {**metadata, "managedFields": entries} if entries else metadata}
+    return kind.allocate(rt, old, new, context)
 
 
 async def _commit(

@@ -26,6 +26,7 @@ from kubesim.kubelet.proc import Identity
 
 START_TIMEOUT = 30.0  # until it serves; imports on a loaded machine and reading a large store are in it
 STOP_TIMEOUT = 6.0  # the daemon ends itself within 3 s of SIGTERM
+FORCED_STOP_TIMEOUT = 4.0  # before it is killed
 KILL_TIMEOUT = 5.0
 _LARGEST_LOG = 10 * 1024 * 1024
 
@@ -123,7 +124,7 @@ class StartingDaemon:
 def stop(process: Identity, *, force: bool) -> bool:
     """Ask the daemon to end, with `force` make it; True when it was seen gone."""
     process.send(signal.SIGTERM)
-    if not wait_gone([process], STOP_TIMEOUT):
+    if not wait_gone([process], FORCED_STOP_TIMEOUT if force else STOP_TIMEOUT):
         return True
     if force:
         process.send(signal.SIGKILL)

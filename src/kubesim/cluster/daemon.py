@@ -19,7 +19,7 @@ import re
 import signal
 import socket
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -50,6 +50,7 @@ log = logging.getLogger("kubesim")
 
 _LAST_MOMENT = 3  # seconds after SIGTERM in which the process is gone, whatever hangs
 _STREAMS_GRACE = 0.5
+_REVIVAL = 1.0
 
 
 class CannotStart(Exception):
@@ -177,7 +178,9 @@ class Daemon:
         scheduler = Client(InProcessTransport(api, user="system:kube-scheduler"))
         async with Informers(manager) as informers, asyncio.TaskGroup() as group:
             tasks = [
-                group.create_task(Scheduler(scheduler, informers).run(), name="scheduler"),
+                group.create_task(
+                    _keep_up("scheduler", lambda: Scheduler(scheduler, informers).run()), name="scheduler"
+                ),
                 group.create_task(
                     run_all(all_controllers(manager, informers, ca_pem=self._pki.ca_cert.read_text())),
                     name="controllers",
@@ -185,7 +188,8 @@ class Daemon:
                 group.create_task(self._announce(informers), name="announce"),
             ]
             if self._record.process_node:
-                tasks.append(group.create_task(self._kubelet(api, nodes), name="kubelet"))
+                kubelet = _keep_up("kubelet", lambda: self._kubelet(api, nodes))
+                tasks.append(group.create_task(kubelet, name="kubelet"))
             yield
             for task in tasks:
                 task.cancel()
@@ -207,6 +211,16 @@ class Daemon:
         self._states.close()
         gc.collect()
         gc.freeze()  # what is here now stays: later collections need not look at it
+
+
+async def _keep_up(name: str, run: Callable[[], Awaitable[None]]) -> None:
+    """Run it, and again when it fails: a fault in one room must not take down the house."""
+    while True:
+        try:
+            await run()
+        except Exception:
+            log.exception("the %s failed; it starts again in %g s", name, _REVIVAL)
+        await asyncio.sleep(_REVIVAL)
 
 
 def _is_default_account(account: dict[str, Any]) -> bool:

@@ -21,6 +21,7 @@ from kubewire.resources import Resource
 log = logging.getLogger(__name__)
 
 _REDISCOVER = 30.0
+_MOST_ABSENT = 10_000
 _IGNORED = frozenset({"events"})
 
 
@@ -92,6 +93,8 @@ class GarbageCollector:
         dependents = self._graph.dependents(uid)
         if not dependents:
             self._absent.discard(uid)
+        if len(self._absent) > _MOST_ABSENT:  # what is still needed is asked for again
+            self._absent.clear()
         for dependent in dependents:
             self._queue.add(dependent.uid)
         for owner in node.owners if node else ():

@@ -15,10 +15,13 @@ from types import TracebackType
 from typing import Any
 
 from kubewire.client import Client
+from kubewire.errors import KubeError, NotFound
 from kubewire.resources import Resource
 from kubewire.watch import ADDED, BOOKMARK, DELETED, RELISTED, WatchEvent
 
 log = logging.getLogger(__name__)
+
+_RETRY = 1.0
 
 Object = dict[str, Any]
 Handler = Callable[["Change"], None]
@@ -62,6 +65,7 @@ class Informer:
         self._client = client
         self._items: dict[str, Object] = {}
         self._handlers: list[Handler] = []
+        self._stale: set[str] | None = None  # known from a watch that failed, not seen by the next one yet
 
     def get(self, key: str) -> Object | None:
         """The object as last seen."""
@@ -102,9 +106,33 @@ class Informer:
             self.unsubscribe(look)
 
     async def run(self) -> None:
-        """Follow the collection until cancelled."""
-        async for event in self._client.watch(self.resource):
-            self.take(event)
+        """Follow the collection until cancelled.
+
+        The client goes on by itself over everything that passes. What it gives up on (the kind is not served any
+        more, the server refuses us) is tried again here, with the mirror empty if the kind has gone.
+        """
+        while True:
+            try:
+                async for event in self._client.watch(self.resource):
+                    self._take_again(event)
+            except NotFound:
+                self._replace([])
+                self.synced.set()
+            except KubeError as error:
+                log.warning("%s cannot be followed: %s", self.resource, error)
+            self._stale = set(self._items)
+            await asyncio.sleep(_RETRY)
+
+    def _take_again(self, event: WatchEvent) -> None:
+        """Events of a watch that began anew: what its first list does not have has gone meanwhile."""
+        if self._stale is not None:
+            if event.type == ADDED:
+                self._stale.discard(key_of(event.object))
+            else:
+                for key in self._stale & self._items.keys() if event.complete else ():
+                    self._tell(Change(key, self._items.pop(key), None))
+                self._stale = None
+        self.take(event)
 
     def take(self, event: WatchEvent) -> None:
         """Apply one event of the watch."""
@@ -139,7 +167,10 @@ class Informer:
 
     def _tell(self, change: Change) -> None:
         for handler in list(self._handlers):
-            handler(change)
+            try:
+                handler(change)
+            except Exception:  # one subscriber's fault must not keep the others from knowing
+                log.exception("a subscriber of %s failed on %s", self.resource, change.key)
 
 
 def _version(obj: Object) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from typing import Protocol
 
 from kubesim.controllers.accounts import AccountsController
@@ -13,6 +14,10 @@ from kubesim.controllers.namespaces import NamespaceController
 from kubesim.controllers.nodelife import NodeLifecycle
 from kubesim.controllers.podgc import PodCollector
 from kubewire.client import Client
+
+log = logging.getLogger(__name__)
+
+_REVIVAL = 1.0
 
 
 class Controller(Protocol):
@@ -42,4 +47,14 @@ async def run_all(controllers: list[Controller]) -> None:
     """Run them until cancelled."""
     async with asyncio.TaskGroup() as group:
         for controller in controllers:
-            group.create_task(controller.run(), name=f"controller: {controller.name}")
+            group.create_task(_kept_up(controller), name=f"controller: {controller.name}")
+
+
+async def _kept_up(controller: Controller) -> None:
+    """Run it, and again when it fails: its queue and its subscriptions are still there."""
+    while True:
+        try:
+            await controller.run()
+        except Exception:
+            log.exception("controller %s failed; it starts again in %g s", controller.name, _REVIVAL)
+        await asyncio.sleep(_REVIVAL)

@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any, NoReturn
 
-HOME_CHECK = 5.0
+HOME_CHECK = 2.0
 """Seconds between looks whether the container's folder is still there: without it there is nobody to report to."""
 KILL_ROUND = 0.01
 KILL_LIMIT = 10.0

@@ -63,17 +63,24 @@ class Scheduler:
         await self._nodes.synced.wait()
         self._nodes.subscribe(self._node_changed)
         self._pods.subscribe(self._pod_changed)
-        async with asyncio.TaskGroup() as group:
-            count = 0
-            while True:
-                pod = self._queue.pop(time.monotonic())
-                if pod is None:
-                    await self._pause()
-                    continue
-                self._try(pod, group)
-                count += 1
-                if count % _FAIR_SLICE == 0:
-                    await asyncio.sleep(0)
+        try:
+            async with asyncio.TaskGroup() as group:
+                await self._decide_all(group)
+        finally:
+            self._nodes.unsubscribe(self._node_changed)
+            self._pods.unsubscribe(self._pod_changed)
+
+    async def _decide_all(self, group: asyncio.TaskGroup) -> None:
+        count = 0
+        while True:
+            pod = self._queue.pop(time.monotonic())
+            if pod is None:
+                await self._pause()
+                continue
+            self._try(pod, group)
+            count += 1
+            if count % _FAIR_SLICE == 0:
+                await asyncio.sleep(0)
 
     async def _pause(self) -> None:
         """Until something has changed, or the next backoff is over."""

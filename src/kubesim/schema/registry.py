@@ -51,6 +51,8 @@ class ResourceType:
     custom: bool = False
     schema: ObjectType | None = None
     selectable_fields: tuple[str, ...] = ()
+    columns: tuple[Mapping[str, Any], ...] = ()
+    """The printer columns of a custom resource."""
     kind_group_version: tuple[str, str] | None = None
     """Where the kind belongs to another group than the resource."""
     openapi: Mapping[str, Any] | None = None

@@ -128,8 +128,8 @@ class Table:
     # History
 
     def changes(self, after: int) -> list[Change]:
-        """All changes with a revision greater than `after`, oldest first; Compacted when some are forgotten.
-        All changes with a revision greater than `after`, oldest first; Compacted when some are forgotten."""
+        """All changes with a revision greater than `after`, oldest first; Compacted when some are
+        forgotten."""
         if after >= self.last_change:
             return []
         if after < self.forgotten:
@@ -145,8 +145,8 @@ class Table:
             yield change
 
     def changed(self) -> asyncio.Future[None]:
-        """A future that is done with the next change. Give it back with `ignore` when it is no longer wanted.
-        A future that is done with the next change. Give it back with `ignore` when it is no longer wanted."""
+        """A future that is done with the next change. Give it back with `ignore` when it is no longer
+        wanted."""
         waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiters.add(waiter)
         return waiter
@@ -185,8 +185,8 @@ class Table:
         self.forgotten = change.revision
 
     def begin(self, revision: int) -> None:
-        """Declare that there is no history before this revision, for a resource that came into being with it.
-        Declare that there is no history before this revision, for a resource that came into being with it."""
+        """Declare that there is no history before this revision, for a resource that came into being with
+        it."""
         self.forgotten = max(self.forgotten, revision)
         self.last_change = max(self.last_change, revision)
 

@@ -18,7 +18,9 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 
 import orjson
 
-_LAST_ROUNDS = 5  # of the event loop, in which connections that were just accepted arrive, and all of them close
+_LAST_ROUNDS = (
+    5  # of the event loop, in which connections that were just accepted arrive, and all of them close
+)
 
 Behaviour = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 

@@ -7,7 +7,7 @@ to any of them.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from kubewire.errors import ConfigError
@@ -20,7 +20,7 @@ from whimbrel.infra.kubernetes.infra import KubernetesInfra
 from whimbrel.infra.kubernetes.settings import KubernetesSettings, default_cpus
 from whimbrel.infra.local import NAME as LOCAL
 from whimbrel.infra.local import Local
-from whimbrel.model.errors import ContextNotFound
+from whimbrel.model.errors import ContextNotFound, InfraError
 
 Paths = Sequence[str | Path]
 
@@ -28,17 +28,18 @@ _PREFIXES = ("k8s/", "kubernetes/")
 
 
 class Infras:
-    """The places that one server knows. `node_command` is what a node runs: `runtime.pid1.node_command()`."""
+    """The places that one server knows. `node_command` is what a node runs: `runtime.pid1.node_command()`;
+    `adjust` may change the settings of a context."""
 
     def __init__(
         self,
         node_command: Sequence[str],
         *,
-        settings: Callable[[str], Mapping[str, object]] | None = None,
+        adjust: Callable[[str, KubernetesSettings], KubernetesSettings] = lambda context, settings: settings,
         opener: OpenClient = open_client,
     ) -> None:
         self._node_command = tuple(node_command)
-        self._settings = settings or (lambda context: {})
+        self._adjust = adjust
         self._opener = opener
         self._contexts: dict[tuple[str, ...], Contexts] = {}
         self._infras: dict[tuple[tuple[str, ...], str], KubernetesInfra] = {}
@@ -55,9 +56,8 @@ class Infras:
             raise translate(f"k8s/{context}", "reading the kubeconfig", error) from error
         key = (_key(kubeconfig), context)
         if key not in self._infras:
-            settings = KubernetesSettings(
-                command=self._node_command,
-                **{"cpus": default_cpus(context), **self._settings(context)},  # type: ignore[arg-type] # checked there
+            settings = self._adjust(
+                context, KubernetesSettings(command=self._node_command, cpus=default_cpus(context))
             )
             self._infras[key] = KubernetesInfra(context, contexts, settings, opener=self._opener)
         return self._infras[key]
@@ -109,10 +109,8 @@ class Infras:
     async def _check(self, name: str, kubeconfig: Paths) -> Check:
         try:
             infra = self.get(LOCAL if name == "local" else name, kubeconfig)
-        except Exception as error:
-            if not hasattr(error, "remedy"):
-                raise
-            return Check(infra=name, usable=False, reason=str(error), remedy=error.remedy or "")
+        except InfraError as error:
+            return Check(infra=name, usable=False, reason=error.message, remedy=error.remedy or "")
         return await infra.check()
 
     def _context_of(self, infra: str, kubeconfig: Paths) -> str:

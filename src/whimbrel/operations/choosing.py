@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from whimbrel.infra.base import NodeShape, Offer
 from whimbrel.model.errors import InfraError
 from whimbrel.model.task import Resources
-from whimbrel.operations.tools import Paths, Places
+from whimbrel.operations.tools import Local, Paths, Places
 from whimbrel.optimizer.choose import choose, no_room
 from whimbrel.optimizer.fit import shape_for
 
@@ -51,14 +51,27 @@ async def choose_place(
         InfraError: the one place that was named does not answer.
     """
     local = places.local(kubeconfig)
-    names = [local.name] if wanted == "local" else list(await places.candidates(wanted, kubeconfig))
-    if names in ([], [local.name]) and not await local.running():
-        offer = _this_machine(local.name, num_nodes, shape_for(resources, places.default_shape(local.name)))
-        return Choice(offers=[offer], chosen=choose([offer]), local_will_start=offer.feasible)
+    names = [local.name] if wanted in ("local", local.name) else list(await places.candidates(wanted, kubeconfig))
+    if names in ([], [local.name]):
+        return await _choose_local(places, local, num_nodes, resources, kubeconfig)
     offers = await asyncio.gather(
         *(_ask(places, name, num_nodes, resources, kubeconfig, alone=len(names) == 1) for name in names)
     )
     return Choice(offers=offers, chosen=choose(offers))
+
+
+async def _choose_local(
+    places: Places, local: Local, num_nodes: int, resources: Resources, kubeconfig: Paths
+) -> Choice:
+    """The embedded Kubernetes, as it answers; when it does not because it does not run, as it will."""
+    try:
+        offer = await _ask(places, local.name, num_nodes, resources, kubeconfig, alone=True)
+    except InfraError:
+        if await local.running():
+            raise
+        offer = _this_machine(local.name, num_nodes, shape_for(resources, places.default_shape(local.name)))
+        return Choice(offers=[offer], chosen=choose([offer]), local_will_start=offer.feasible)
+    return Choice(offers=[offer], chosen=choose([offer]))
 
 
 async def _ask(

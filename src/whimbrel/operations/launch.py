@@ -7,6 +7,8 @@ leaves the row, with the reason, and the same command carries on from there.
 
 from __future__ import annotations
 
+import asyncio
+import time
 import uuid
 from dataclasses import asdict
 from typing import Any
@@ -32,6 +34,8 @@ from whimbrel.store.clusters import ClusterRow
 
 CHOOSE = 20.0
 LOCAL_UP = 90.0
+SETTLE = 12.0
+"""Seconds that a Kubernetes which has just been started gets until its nodes take work."""
 NODES = 900.0
 """Seconds until all nodes run: images are pulled and machines added in this time, with progress to see."""
 
@@ -78,7 +82,7 @@ class Launch:
         infra = self._tools.places.get(place["infra"], ask.kubeconfig)
         shape = NodeShape(**place["shape"])
         if place["local"]:
-            await self._check_room(infra, ask, shape)
+            await run.step("room", lambda: self._check_room(infra, ask, shape), deadline=SETTLE + 10)
         identity = await infra.identity()
         user = run.actor
 
@@ -114,9 +118,12 @@ class Launch:
         }
 
     async def _check_room(self, infra: Infra, ask: Ask, shape: NodeShape) -> None:
-        offer = await infra.offer(ask.task.num_nodes, shape)
-        if not offer.feasible:
-            raise no_room([offer])
+        """Whether it fits on what has just been started, which may need a moment to take work."""
+        ends = time.monotonic() + SETTLE
+        while not (offer := await infra.offer(ask.task.num_nodes, shape)).feasible:
+            if time.monotonic() > ends:
+                raise no_room([offer])
+            await asyncio.sleep(0.5)
 
     @staticmethod
     def _check_same(cluster: ClusterRow, ask: Ask) -> None:

@@ -56,6 +56,12 @@ class Places(Protocol):
             ContextNotFound: what is wanted is not there, with the names that there are.
         """
 
+    def known(self, kubeconfig: Paths) -> Sequence[str]:
+        """Every place that is configured."""
+
+    async def aclose(self) -> None:
+        """Close connections."""
+
     def local(self, kubeconfig: Paths) -> Local:
         """The embedded Kubernetes."""
 

@@ -15,6 +15,7 @@ from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
 from typing import Any
 
+from whimbrel.infra.registry import Infras
 from whimbrel.jobs import records
 from whimbrel.jobs.keeper import Desk
 from whimbrel.jobs.logstore import LogStore
@@ -28,6 +29,7 @@ from whimbrel.operations.local_down import LocalDown
 from whimbrel.operations.local_up import LocalUp
 from whimbrel.operations.tools import Places, Tools
 from whimbrel.requests.engine import Engine, Operation
+from whimbrel.runtime.pid1 import node_command
 from whimbrel.server.draining import Drain
 from whimbrel.server.home import Home
 from whimbrel.store.clusters import ClusterRow
@@ -36,6 +38,8 @@ from whimbrel.store.engine import Store
 logger = logging.getLogger(__name__)
 
 SWEEP_EVERY = 24 * 3600.0
+CLOSE = 0.5
+"""Seconds for closing connections that lead out."""
 
 
 class _LateJobs:
@@ -121,6 +125,11 @@ class Services:
         await asyncio.gather(*self._watchers, return_exceptions=True)
         await self.jobs.stop()
         await self.engine.stop()
+        try:
+            async with asyncio.timeout(CLOSE):
+                await self.tools.places.aclose()
+        except TimeoutError:
+            logger.warning("connections to infrastructure did not close in %.1f s", CLOSE)
         self.tools.blobs.close()
         self.tools.logs.close()
         self.tools.store.close()
@@ -142,8 +151,5 @@ class Services:
 
 
 def real_places() -> Places:
-    """The infrastructure of this machine's kubeconfigs. Imported here: tests of the server need none of
-    it."""
-    from whimbrel.server.places import KubernetesPlaces
-
-    return KubernetesPlaces()
+    """The infrastructure of this machine's kubeconfigs."""
+    return Infras(node_command())

@@ -91,7 +91,7 @@ def test_a_record_that_is_a_directory_does_not_withstand_force(home: Home, dead_
 def test_a_daemon_that_does_not_answer_is_left_alone_until_forced(
     home: Home, dead_cluster: Make, deaf_daemon: subprocess.Popen[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("kubesim.cluster.control.STOP_TIMEOUT", 0.2)
+    monkeypatch.setattr("kubesim.cluster.control.FORCED_STOP_TIMEOUT", 0.2)
     paths = dead_cluster()
     process = identify(deaf_daemon.pid)
     assert process is not None

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import AsyncIterator
 from typing import Any
 
+import pytest
+
+from kubesim.controllers import informer as informer_module
 from kubesim.controllers.informer import Change, Informer, key_of, split_key
 from kubewire.client import Client
-from kubewire.resources import PODS
+from kubewire.errors import Forbidden, KubeError, NotFound
+from kubewire.resources import PODS, Resource
 from kubewire.watch import WatchEvent
 
 Object = dict[str, Any]
@@ -69,3 +75,59 @@ def test_keys_name_namespace_and_name() -> None:
     assert key_of({"metadata": {"name": "n"}}) == "n"
     assert split_key("n") == (None, "n")
     assert split_key("d/n") == ("d", "n")
+
+
+class Scripted:
+    """A client whose watches end as the script says."""
+
+    def __init__(self, *rounds: list[WatchEvent | KubeError]) -> None:
+        self._rounds = list(rounds)
+        self.done = asyncio.Event()
+
+    async def watch(self, resource: Resource) -> AsyncIterator[WatchEvent]:
+        if not self._rounds:
+            self.done.set()
+            await asyncio.Event().wait()
+        for one in self._rounds.pop(0):
+            if isinstance(one, KubeError):
+                raise one
+            yield one
+
+
+END = WatchEvent("BOOKMARK", {"metadata": {}})
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(
+    "error", [Forbidden(403, "Forbidden", "no", {}, None), NotFound(404, "NotFound", "no", {}, None)]
+)
+async def test_a_watch_that_was_given_up_is_taken_up_again_and_nothing_is_missed(
+    error: KubeError, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(informer_module, "_RETRY", 0.0)
+    first = [WatchEvent("ADDED", pod("stays", 1)), WatchEvent("ADDED", pod("goes", 1)), END, error]
+    second = [WatchEvent("ADDED", pod("stays", 1)), WatchEvent("ADDED", pod("comes", 2)), END]
+    client: Any = Scripted(first, second)
+    informer, told = Informer(client, PODS), list[Change]()
+    informer.subscribe(told.append)
+    running = asyncio.create_task(informer.run())
+    async with asyncio.timeout(10):
+        await client.done.wait()
+    running.cancel()
+    await asyncio.wait([running])
+    assert sorted(informer) == ["d/comes", "d/stays"]
+    gone = sorted(change.key for change in told if change.new is None)
+    assert gone == (["d/goes", "d/stays"] if isinstance(error, NotFound) else ["d/goes"])
+
+
+def test_a_subscriber_that_fails_does_not_keep_the_others_from_knowing() -> None:
+    informer, told = mirror()
+
+    def fail(change: Change) -> None:
+        raise RuntimeError(change.key)
+
+    informer.subscribe(fail)
+    later: list[Change] = []
+    informer.subscribe(later.append)
+    informer.take(WatchEvent("ADDED", pod("a", 1)))
+    assert told == later != []

@@ -7,7 +7,7 @@ import os
 import shutil
 import signal
 import subprocess
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -22,7 +22,9 @@ def make_path(folder: Path, shell: str, *, without: Sequence[str] = ()) -> str:
     if shell == "busybox":
         busybox = shutil.which("busybox")
         assert busybox
-        applets = subprocess.run([busybox, "--list"], capture_output=True, text=True, check=True).stdout.split()
+        applets = subprocess.run(
+            [busybox, "--list"], capture_output=True, text=True, check=True
+        ).stdout.split()
         for name in applets:
             if name not in ("busybox", *without):
                 (folder / name).symlink_to(busybox)
@@ -60,6 +62,12 @@ class LocalStream:
         for fd in (self._stdin, *self._outputs):
             os.set_blocking(fd, False)
 
+        self._queue: asyncio.Queue[int] = asyncio.Queue()
+
+    def snap(self) -> None:
+        """Break now, as a connection does."""
+        self._queue.put_nowait(-1)
+
     async def write(self, data: bytes) -> None:
         view = memoryview(data)
         while view:
@@ -75,7 +83,7 @@ class LocalStream:
         self.process.stdin.close()
 
     async def output(self) -> AsyncGenerator[tuple[int, bytes], None]:
-        queue: asyncio.Queue[int] = asyncio.Queue()
+        queue = self._queue
         loop = asyncio.get_running_loop()
         for fd in self._outputs:
             loop.add_reader(fd, queue.put_nowait, fd)
@@ -83,6 +91,8 @@ class LocalStream:
         try:
             while left:
                 fd = await queue.get()
+                if fd < 0:
+                    raise NodeLost("the connection was reset")
                 try:
                     piece = os.read(fd, 65536) if fd in left else b"-"
                 except BlockingIOError:
@@ -187,6 +197,13 @@ class BreakingStream(LocalStream):
 
     async def exit_code(self) -> int:
         raise NodeLost("the connection was reset")
+
+
+async def eventually(check: Callable[[], bool]) -> None:
+    """Wait, with a bound, for what another process does."""
+    async with asyncio.timeout(20):
+        while not check():  # noqa: ASYNC110 # other processes set no events
+            await asyncio.sleep(0.02)
 
 
 def processes_of(home: Path) -> list[int]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -13,7 +15,9 @@ TRAILER = b"\x1e" + NONCE.encode() + b" 7\x1e"
 
 
 @given(
-    st.binary(max_size=200), st.lists(st.integers(min_value=0, max_value=260), max_size=8), st.binary(max_size=5)
+    st.binary(max_size=200),
+    st.lists(st.integers(min_value=0, max_value=260), max_size=8),
+    st.binary(max_size=5),
 )
 def test_the_payload_and_the_code_are_found_however_the_stream_is_cut(
     payload: bytes, cuts: list[int], after: bytes
@@ -21,7 +25,7 @@ def test_the_payload_and_the_code_are_found_however_the_stream_is_cut(
     whole = payload + TRAILER + after
     parser = ReplyParser(NONCE)
     edges = [0, *sorted(min(cut, len(whole)) for cut in cuts), len(whole)]
-    got = b"".join(parser.feed(whole[start:end]) for start, end in zip(edges, edges[1:], strict=False))
+    got = b"".join(parser.feed(whole[start:end]) for start, end in itertools.pairwise(edges))
     assert got == payload
     assert parser.exit_code == 7
 

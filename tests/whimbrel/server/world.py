@@ -62,6 +62,12 @@ class World:
             return ["k8s/kubesim-local"]
         return [self.get(wanted or "", kubeconfig).name]
 
+    def known(self, kubeconfig: Paths) -> Sequence[str]:
+        return self.names()
+
+    async def aclose(self) -> None:
+        return
+
     def local(self, kubeconfig: Paths) -> Local:
         return FakeLocal(self)
 

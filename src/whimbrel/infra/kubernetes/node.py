@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
-from contextlib import AsyncExitStack, aclosing, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 
 import kubewire.errors as kube
 from kubewire.exec import ExecSession
@@ -87,9 +87,8 @@ class PodStream:
     async def output(self) -> AsyncGenerator[tuple[int, bytes], None]:
         """See `ExecStream`."""
         try:
-            async with aclosing(self._session.output()) as pieces:
-                async for piece in pieces:
-                    yield piece
+            async for piece in self._session.output():
+                yield piece
         except kube.KubeError as error:
             raise self._node.lost(error) from error
 

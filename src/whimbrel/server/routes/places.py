@@ -25,10 +25,9 @@ BUDGET = 5.5
 async def check(services: With, caller: From, body: CheckBody) -> dict[str, Any]:
     """Look at every infrastructure that is meant, side by side; what is wrong with one is in its answer."""
     places = services.tools.places
-    wanted: list[str | None] = list(body.infra) if body.infra else [None]
-    names: dict[str, None] = {}
-    for one in wanted:
-        names.update(dict.fromkeys(await places.candidates(one, caller.kubeconfig)))
+    names = dict.fromkeys(() if body.infra else places.known(caller.kubeconfig))
+    for wanted in body.infra or ():
+        names.update(dict.fromkeys(await places.candidates(wanted, caller.kubeconfig)))
     results = await asyncio.gather(*(_check(services, caller, name) for name in names))
     return {"results": [asdict(result) for result in results]}
 
