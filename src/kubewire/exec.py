@@ -60,12 +60,13 @@ def exit_code_of(status: JsonObject) -> int:
     """The exit code in the Status that ends a command. Raises the `ApiError` when there was no command to end."""
     if status.get("status") == "Success":
         return 0
-    details = status.get("details") or {}
-    for cause in details.get("causes") or ():
-        if cause.get("reason") == "ExitCode":
+    details = status.get("details")
+    causes = details.get("causes") if isinstance(details, dict) else None
+    for cause in causes if isinstance(causes, list) else ():
+        if isinstance(cause, dict) and cause.get("reason") == "ExitCode":
             try:
-                return int(cause["message"])
-            except (KeyError, ValueError):
+                return int(str(cause.get("message")))
+            except ValueError:
                 break
     raise status_error(status)
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from kubewire import requests
-from kubewire.errors import Gone
+from kubewire.errors import Gone, Unreachable
 from kubewire.requests import JsonObject, Request, Response
 from kubewire.resources import Resource
 
@@ -80,13 +80,16 @@ class Pager:
             self._items.clear()
             self._token = None
             return
-        items = page.get("items") or []
+        items, metadata = page.get("items") or [], page.get("metadata") or {}
+        if not (
+            isinstance(metadata, dict) and isinstance(items, list) and all(isinstance(i, dict) for i in items)
+        ):
+            raise Unreachable(response.endpoint, "protocol", detail="the answer is not a list of objects")
         for item in items:
             # a list leaves out what all its items have in common; an object that is sent back needs it
             item.setdefault("apiVersion", self._resource.api_version)
             item.setdefault("kind", self._resource.kind)
         self._items += items
-        metadata = page.get("metadata") or {}
         self._version = str(metadata.get("resourceVersion") or "")
         self._token = metadata.get("continue") or None
         self._done = self._token is None

@@ -133,8 +133,8 @@ class Watch:
             if isinstance(error, Gone):
                 self.expired()
             raise error
-        version = (obj.get("metadata") or {}).get("resourceVersion")
-        if version:
+        metadata = obj.get("metadata")
+        if isinstance(metadata, dict) and (version := metadata.get("resourceVersion")):
             self.resource_version = str(version)
         return None if kind == BOOKMARK else WatchEvent(kind, obj)
 

@@ -57,7 +57,7 @@ def test_one_rank_that_fails_ends_the_others(house: House) -> None:
     """Gang stop: rank 1 fails, rank 0 would sleep for ever."""
     task = house.root / "gang.yaml"
     task.write_text(
-        'num_nodes: 2\nrun: |\n  if [ "$WHIMBREL_NODE_RANK" = 1 ]; then exit 3; fi\n  sleep 3600\n'
+        'num_nodes: 2\nrun: |\n  if [ "$WHIMBREL_NODE_RANK" = 1 ]; then exit 3; fi\n  sleep 7600\n'
     )
     errors = house.fails("launch", "-c", "gang", "-y", str(task), code=100)
     assert "rank 1" in errors
@@ -114,10 +114,10 @@ def test_file_mounts_envs_and_secrets_reach_the_job_and_secrets_nothing_else(
 
 def test_cancel_ends_the_whole_tree_of_a_job_and_the_next_one_starts(house: House) -> None:
     """`cancel` reaches what the job started in the background too; `logs` then says 103."""
-    house.whim("launch", "-c", "long", "-y", "-d", "sleep 3601 & sleep 3602; wait")
-    eventually(lambda: any("sleep 3602" in line for line in house.processes()), "the job runs")
+    house.whim("launch", "-c", "long", "-y", "-d", "sleep 7611 & sleep 7622; wait")
+    eventually(lambda: any("sleep 7622" in line for line in house.processes()), "the job runs")
     house.whim("cancel", "long", "1", "-y")
-    eventually(lambda: not any("sleep 360" in line for line in house.processes()), "its processes have ended")
+    eventually(lambda: not any("sleep 76" in line for line in house.processes()), "its processes have ended")
     house.fails("logs", "long", "1", code=103)
     assert house.whim("exec", "long", "echo next") == "next\n"
     house.whim("down", "-y", "long")
@@ -125,7 +125,7 @@ def test_cancel_ends_the_whole_tree_of_a_job_and_the_next_one_starts(house: Hous
 
 def test_logs_follow_a_running_job_and_ctrl_c_leaves_it_alone(house: House) -> None:
     """Detaching says how to come back, and the job goes on."""
-    house.whim("launch", "-c", "tail", "-y", "-d", "echo first; sleep 3603")
+    house.whim("launch", "-c", "tail", "-y", "-d", "echo first; sleep 7633")
     with house.popen("whim", "logs", "tail") as process:
         assert "first" in read_until(process, "first")
         process.send_signal(signal.SIGINT)
@@ -154,7 +154,7 @@ def test_cp_brings_files_there_and_back(house: House, tmp_path: Path) -> None:
 
 def test_kubectl_sees_the_pods_of_a_running_job(house: House) -> None:
     """The local infrastructure is an ordinary Kubernetes, under its own context."""
-    house.whim("launch", "-c", "seen", "-y", "-d", "sleep 3604")
+    house.whim("launch", "-c", "seen", "-y", "-d", "sleep 7644")
     eventually(
         lambda: house.json("queue", "seen")["clusters"][0]["jobs"][0]["status"] == "RUNNING", "the job runs"
     )
@@ -166,7 +166,7 @@ def test_kubectl_sees_the_pods_of_a_running_job(house: House) -> None:
 def test_jobs_wait_in_line_when_there_is_no_room(house: House) -> None:
     """FIFO by what jobs ask for: two jobs of all CPUs run one after the other."""
     house.whim("launch", "-c", "line", "-y", "--cpus", "0.5", "true")
-    house.whim("exec", "line", "-d", "--cpus", "0.5", "sleep 3605")
+    house.whim("exec", "line", "-d", "--cpus", "0.5", "sleep 7655")
     house.whim("exec", "line", "-d", "--cpus", "0.5", "echo at last")
 
     def states() -> dict[int, str]:

@@ -307,5 +307,6 @@ def test_the_exit_code_is_in_the_status() -> None:
     assert exit_code_of(failed) == 137
     with pytest.raises(ApiError):
         exit_code_of({"status": "Failure", "details": {"causes": [{"reason": "ExitCode", "message": "x"}]}})
-    with pytest.raises(ApiError):
-        exit_code_of({"status": "Failure", "message": "no"})
+    for details in ("x", {"causes": "x"}, {"causes": ["x"]}, {"causes": [{"reason": "ExitCode"}]}, None):
+        with pytest.raises(ApiError):
+            exit_code_of({"status": "Failure", "message": "no", "details": details})

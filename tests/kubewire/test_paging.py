@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from kubewire.errors import Forbidden, Gone
+from kubewire.errors import Forbidden, Gone, Unreachable
 from kubewire.paging import PAGE_BYTES, Pager, next_limit
 from kubewire.requests import Response
 from kubewire.resources import PODS
@@ -53,6 +53,14 @@ def test_an_empty_list_may_come_without_items() -> None:
     pager = Pager(PODS)
     pager.feed(Response(status=200, body=b'{"metadata": {"resourceVersion": "1"}, "items": null}'))
     assert pager.result().items == []
+
+
+@pytest.mark.parametrize(
+    "body", [b'{"items": {"a": 1}}', b'{"items": [1]}', b'{"items": [], "metadata": "x"}']
+)
+def test_what_is_no_list_of_objects_did_not_come_from_kubernetes(body: bytes) -> None:
+    with pytest.raises(Unreachable, match="not a list of objects"):
+        Pager(PODS).feed(Response(status=200, body=body))
 
 
 def test_an_expired_token_starts_the_list_over_once() -> None:

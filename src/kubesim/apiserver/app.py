@@ -152,7 +152,8 @@ class ApiServer:
 
     def _handler(self, rt: ResourceType, route: Route, verb: str, request: ApiRequest) -> Handler:
         if route.subresource is None:
-            if verb not in rt.verbs or request.method in ("HEAD", "OPTIONS"):
+            methods = _COLLECTION if route.name is None else _OBJECT
+            if verb not in rt.verbs or request.method not in methods:
                 raise errors.method_not_allowed()
             special = subresources.find_for_resource(rt, verb)
             return special or _HANDLERS[verb]

@@ -16,9 +16,10 @@ from collections.abc import Awaitable, Callable, Iterable, Iterator, MutableMapp
 from email.utils import formatdate
 from typing import Any, Protocol
 
+from kubesim import errors
 from kubesim.apiserver.channels import Socket
 from kubesim.apiserver.negotiation import wants_gzip
-from kubesim.apiserver.requests import ApiRequest, Query, Reply, StreamReply, User, text_reply
+from kubesim.apiserver.requests import ApiRequest, Query, Reply, StreamReply, User
 
 log = logging.getLogger(__name__)
 
@@ -119,7 +120,7 @@ class AsgiApp:
         try:
             body = await _read_body(headers, receive)
             if body is None:
-                reply = text_reply(f"Request entity too large: limit is {BODY_LIMIT}", 413)
+                reply = self._api.failure(errors.too_large(BODY_LIMIT))
             else:
                 reply = await self._api.handle(self._request(scope, headers, body, connection))
         except Exception as error:
@@ -311,7 +312,8 @@ def _response_headers(reply: Reply | StreamReply) -> list[tuple[bytes, bytes]]:
     headers = [
         (b"date", _date[1]),
         (b"cache-control", b"no-cache, private"),
-        (b"content-type", reply.content_type.encode()),
     ]
+    if reply.content_type:
+        headers.append((b"content-type", reply.content_type.encode()))
     headers += [(name.lower().encode(), value.encode("latin-1", "replace")) for name, value in reply.headers]
     return headers

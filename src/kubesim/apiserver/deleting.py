@@ -94,8 +94,7 @@ async def _apply(
     core: Core, call: Call, stored: Stored, obj: JsonObject, marked: JsonObject, gone: bool
 ) -> JsonObject:
     if gone:
-        await remove(core, call.rt, stored, marked)
-        return marked
+        return call.renderer.decoded(await remove(core, call.rt, stored, marked))
     if marked == obj:
         return obj
     changed = core.to_storage(call.rt, marked)

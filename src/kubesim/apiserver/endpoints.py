@@ -110,7 +110,11 @@ def _discovery(registry: Registry, request: ApiRequest, route: Route | None) -> 
             reply.content_type = f"{JSON};g=apidiscovery.k8s.io;v={asked};as={_AGGREGATED}"
             reply.headers.append(("Vary", "Accept"))
             return reply
-        made = discovery.api_versions() if request.path == "/api" else discovery.api_groups(registry)
+        made = (
+            discovery.api_versions(request.headers.get("host", ""))
+            if request.path == "/api"
+            else discovery.api_groups(registry)
+        )
         reply = document(made, wanted(accept, forms=False))
         reply.headers.append(("Vary", "Accept"))
         return reply

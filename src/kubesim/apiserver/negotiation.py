@@ -119,6 +119,4 @@ def check_body_type(content_type: str) -> str:
     media = media_type(content_type)
     if media in (JSON, YAML):
         return media
-    raise errors.unsupported_media(
-        "the body of the request was in an unknown format - accepted media types include: " + _AVAILABLE
-    )
+    raise errors.unsupported_media((JSON, YAML, PROTOBUF))

@@ -18,6 +18,23 @@ from kubesim.apiserver.requests import JsonObject
 from kubesim.schema.registry import ResourceType
 from kubesim.store import Stored
 
+_METADATA = (
+    "name",
+    "generateName",
+    "namespace",
+    "uid",
+    "resourceVersion",
+    "generation",
+    "creationTimestamp",
+    "deletionTimestamp",
+    "deletionGracePeriodSeconds",
+    "labels",
+    "annotations",
+    "ownerReferences",
+    "finalizers",
+    "managedFields",
+)
+"""The order in which the real server writes them."""
 _TOP = frozenset({"kind", "apiVersion", "metadata"})
 
 
@@ -29,7 +46,11 @@ def head(api_version: str, kind: str) -> bytes:
 
 def encode(obj: JsonObject, revision: int) -> bytes:
     """The bytes to store, with this revision as the object's resourceVersion."""
-    made = {"metadata": {**obj["metadata"], "resourceVersion": str(revision)}}
+    meta = {**obj["metadata"], "resourceVersion": str(revision)}
+    ordered = {key: meta[key] for key in _METADATA if key in meta}
+    if len(ordered) < len(meta):
+        ordered.update(meta)
+    made = {"metadata": ordered}
     made.update((key, value) for key, value in obj.items() if key not in _TOP)
     return orjson.dumps(made)[1:]
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 
 from kubesim import errors
-from kubesim.apiserver.negotiation import media_type
-from kubesim.apiserver.requests import JSON, YAML, ApiRequest, JsonObject, Query
+from kubesim.apiserver.negotiation import check_body_type
+from kubesim.apiserver.requests import JSON, ApiRequest, JsonObject, Query
 from kubesim.errors import FieldError
 from kubesim.schema.decode import SCHEME, parse_body
 
@@ -38,7 +38,7 @@ def write_options(request: ApiRequest, kind: str, *, apply: bool = False) -> Wri
     force = _force(query, kind, apply, problems)
     validation = query.get("fieldValidation")
     if validation not in ("", *_VALIDATION):
-        problems.append(errors.not_supported("fieldValidation", validation, ("", *_VALIDATION)))
+        problems.append(errors.not_supported("fieldValidation", validation, ("", *sorted(_VALIDATION))))
     if problems:
         raise errors.invalid(f"{kind}.meta.k8s.io", "", problems)
     return WriteOptions(
@@ -85,9 +85,7 @@ def _delete_document(request: ApiRequest) -> JsonObject | None:
     if not request.body:
         return None
     content_type = request.headers.get("content-type", JSON)
-    if media_type(content_type) not in (JSON, YAML):
-        raise errors.unsupported_media()
-    document = parse_body(content_type, request.body, "DeleteOptions").value
+    document = parse_body(check_body_type(content_type), request.body, "DeleteOptions").value
     kind = document.get("kind", "DeleteOptions")
     version = document.get("apiVersion", "v1")
     if kind != "DeleteOptions":

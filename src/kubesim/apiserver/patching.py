@@ -19,6 +19,7 @@ from kubesim.apiserver.patch.merge import merge_patch
 from kubesim.apiserver.patch.strategic import strategic_merge
 from kubesim.apiserver.requests import JsonObject, Reply
 from kubesim.apiserver.writing import Proposed, change_object, create_object, reply, requested_managers
+from kubesim.schema import gojson
 from kubesim.schema.decode import Body, decode_patched, duplicate_keys, load_yaml
 from kubesim.schema.types import ObjectType, type_of
 
@@ -40,7 +41,14 @@ async def patch(core: Core, call: Call) -> Reply:
     patched = _patcher(type_of(call.rt), media, body.value)
 
     def change(old: JsonObject) -> Proposed:
-        return _checked(call, options, old, patched(old), body.duplicates)
+        result = patched(old)
+
+        def shown() -> str:
+            if media == STRATEGIC_PATCH:
+                return gojson.printed(body.value)
+            return gojson.document(result, body.value)
+
+        return _checked(call, options, result, shown, body.duplicates)
 
     return reply(call, await change_object(core, call, change, options))
 
@@ -73,11 +81,13 @@ def _patcher(type_: ObjectType, media: str, value: Any) -> Callable[[JsonObject]
 
 
 def _checked(
-    call: Call, options: WriteOptions, old: JsonObject, patched: Any, duplicates: tuple[str, ...]
+    call: Call,
+    options: WriteOptions,
+    patched: JsonObject,
+    shown: Callable[[], str],
+    duplicates: tuple[str, ...],
 ) -> Proposed:
-    decoded = decode_patched(
-        call.rt, patched, lambda: orjson.dumps(patched).decode(), options.validation, duplicates
-    )
+    decoded = decode_patched(call.rt, patched, shown, options.validation, duplicates)
     check_identity(call, decoded.obj)
     return Proposed(obj=decoded.obj, warnings=tuple(decoded.warnings), requested=requested_managers(patched))
 

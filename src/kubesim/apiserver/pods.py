@@ -17,7 +17,7 @@ from kubesim.apiserver.calls import Call
 from kubesim.apiserver.channels import Socket
 from kubesim.apiserver.core import Core
 from kubesim.apiserver.nodes import ExecOptions, LogOptions, NodeApi, NodeError
-from kubesim.apiserver.requests import TEXT, JsonObject, Query, Reply, StreamReply
+from kubesim.apiserver.requests import JsonObject, Query, Reply, StreamReply
 from kubesim.errors import FieldError, StatusError
 
 KUBELET_PORT = 10250
@@ -88,7 +88,7 @@ async def log(core: Core, call: Call) -> Reply | StreamReply:
     options = _log_options(call)
     if not pod["spec"].get("nodeName"):
         # The real server has nobody to ask either, and answers with nothing.
-        return Reply(status=204, content_type=TEXT)
+        return Reply(status=204, content_type="")
     meta = pod["metadata"]
     path = f"containerLogs/{meta['namespace']}/{meta['name']}/{container}"
     kubelet = _kubelet(core, pod, path)

@@ -21,7 +21,16 @@ from kubesim.schema.registry import ResourceType
 
 # Labels
 
-EQUALS, NOT_EQUALS, IN, NOT_IN, EXISTS, ABSENT, GREATER, LESS = "=", "!=", "in", "notin", "exists", "!", ">", "<"
+EQUALS, NOT_EQUALS, IN, NOT_IN, EXISTS, ABSENT, GREATER, LESS = (
+    "=",
+    "!=",
+    "in",
+    "notin",
+    "exists",
+    "!",
+    ">",
+    "<",
+)
 _BINARY = "in, notin, =, ==, !=, gt, lt"
 
 
@@ -216,7 +225,8 @@ def from_object(selector: JsonObject | None) -> LabelSelector:
     if selector is None:
         return LabelSelector(nothing=True)
     found = [
-        Requirement(key, IN, frozenset((value,))) for key, value in (selector.get("matchLabels") or {}).items()
+        Requirement(key, IN, frozenset((value,)))
+        for key, value in (selector.get("matchLabels") or {}).items()
     ]
     found += [
         Requirement(one["key"], _OPERATORS[one["operator"]], frozenset(one.get("values") or ()))

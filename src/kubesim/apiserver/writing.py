@@ -19,10 +19,11 @@ from kubesim.apiserver.calls import Call
 from kubesim.apiserver.core import Core
 from kubesim.apiserver.deleting import remove
 from kubesim.apiserver.kinds import strategy
+from kubesim.apiserver.negotiation import check_body_type
 from kubesim.apiserver.objects import encode
 from kubesim.apiserver.options import WriteOptions, write_options
 from kubesim.apiserver.patch import managed
-from kubesim.apiserver.requests import JSON, JsonObject, Reply
+from kubesim.apiserver.requests import JSON, ApiRequest, JsonObject, Reply
 from kubesim.schema.decode import (
     SCHEME,
     Decoded,
@@ -71,14 +72,14 @@ class Written:
 
 
 def attempt(
-    call: Call, operation: Operation, options: WriteOptions, old: JsonObject | None = None
+    call: Call, operation: Operation, options: WriteOptions, name: str, old: JsonObject | None = None
 ) -> Attempt:
     return Attempt(
         operation=operation,
         rt=call.rt,
         subresource=call.route.subresource or "",
         namespace=call.namespace,
-        name=call.name,
+        name=name,
         user=call.request.user,
         old=old,
         dry_run=options.dry_run,
@@ -102,12 +103,16 @@ def _escaped(text: str) -> str:
 
 def read_object(call: Call, options: WriteOptions) -> Proposed:
     """The object in the body of a create or an update."""
-    kind = call.rt.kind
-    body = parse_body(call.request.headers.get("content-type", JSON), call.request.body, kind)
+    body = parse_body(body_type(call.request), call.request.body, call.rt.kind)
     decoded = decode(call.rt, body.value, options.validation, body.duplicates)
     return Proposed(
         obj=decoded.obj, warnings=tuple(decoded.warnings), requested=requested_managers(body.value)
     )
+
+
+def body_type(request: ApiRequest) -> str:
+    """The media type of the body. Raises StatusError 415."""
+    return check_body_type(request.headers.get("content-type", JSON))
 
 
 def requested_managers(document: JsonObject) -> Any:
@@ -119,7 +124,7 @@ def requested_managers(document: JsonObject) -> Any:
 def read_as(call: Call, group: str, version: str, kind: str, options: WriteOptions) -> Decoded:
     """The body of a subresource that takes another kind than its resource: Binding, Eviction,
     TokenRequest."""
-    body = parse_body(call.request.headers.get("content-type", JSON), call.request.body, kind)
+    body = parse_body(body_type(call.request), call.request.body, kind)
     api_version = f"{group}/{version}" if group else version
     given_version = body.value.get("apiVersion") or api_version
     given_kind = body.value.get("kind") or kind
@@ -161,12 +166,13 @@ async def create_object(core: Core, call: Call, proposed: Proposed, options: Wri
     for remaining in reversed(range(NAME_ATTEMPTS)):
         made = default(rt, _identified(core, call, obj))
         made = _owned(core, call, None, made, proposed, options)
-        made = await core.admission.admit(core, attempt(call, "CREATE", options), made)
+        name = made["metadata"].get("name", "")
+        made = await core.admission.admit(core, attempt(call, "CREATE", options, name), made)
         context = core.context()
         made = kind.prepare_create(rt, made, context)
         problems = validate_create(rt, made)
         if problems:
-            raise errors.invalid(rt.group_kind, made["metadata"].get("name", ""), problems)
+            raise errors.invalid(call.storage.group_kind, made["metadata"].get("name", ""), problems)
         made = kind.allocate(rt, None, made, context)
         warnings = [*proposed.warnings, *kind.warnings(rt, None, made)]
         key = f"{call.namespace}/{made['metadata']['name']}"
@@ -381,12 +387,12 @@ async def _prepared(
     meta["resourceVersion"] = old["metadata"]["resourceVersion"]
     new = default(rt, {**proposed.obj, "metadata": meta})
     new = _owned(core, call, old, new, proposed, options)
-    new = await core.admission.admit(core, attempt(call, "UPDATE", options, old), new)
+    new = await core.admission.admit(core, attempt(call, "UPDATE", options, call.name, old), new)
     context = core.context()
     new = kind.prepare_update(rt, old, new, subresource, context)
     problems = validate_update(rt, old, new, subresource)
     if problems:
-        raise errors.invalid(rt.group_kind, call.name, problems)
+        raise errors.invalid(call.storage.group_kind, call.name, problems)
     return kind.allocate(rt, old, new, context)
 
 

@@ -71,11 +71,20 @@ def host_variables(environ: Mapping[str, str], user_home: Path) -> dict[str, str
     return taken
 
 
-def host_path(environ: Mapping[str, str]) -> list[str]:
-    """The folders with the machine's programs: the daemon's PATH without anybody's virtual environment."""
+def host_path(environ: Mapping[str, str], user_home: Path) -> list[str]:
+    """The folders with the machine's programs: the daemon's PATH without any Python that is the user's own."""
     folders = [folder for folder in environ.get("PATH", "").split(os.pathsep) if os.path.isabs(folder)]
-    kept = [folder for folder in folders if not os.path.exists(os.path.join(folder, "..", "pyvenv.cfg"))]
+    kept = [folder for folder in folders if not _holds_users_python(Path(folder), user_home)]
     return list(dict.fromkeys([*kept, *STANDARD_PATH]))
+
+
+def _holds_users_python(folder: Path, user_home: Path) -> bool:
+    """Whether a folder belongs to a virtual environment, or is the user's and has a python or pip (pyenv, conda)."""
+    if (folder.parent / "pyvenv.cfg").exists():
+        return True
+    if not folder.is_relative_to(user_home):
+        return False
+    return any(found for name in ("python*", "pip*") for found in folder.glob(name))
 
 
 def build(pod: Mapping[str, Any], container: Mapping[str, Any], sources: Sources) -> dict[str, str]:

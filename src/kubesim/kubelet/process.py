@@ -121,7 +121,7 @@ class ProcessKubelet:
             devices=Devices(gpu.index for gpu in here.gpus),
             template=self._get_template,
             host_variables=host_variables(os.environ, Path.home()),
-            host_path=tuple(host_path(os.environ)),
+            host_path=tuple(host_path(os.environ, Path.home())),
             allocatable=capacity(here),
             taken_addresses=self._taken_addresses,
             clock=self._clock,

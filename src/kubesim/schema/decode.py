@@ -30,7 +30,6 @@ from kubesim.schema.quantity import InvalidQuantity, canonical
 from kubesim.schema.registry import ResourceType
 from kubesim.schema.types import (
     NULL,
-    OPTIONAL,
     PLAIN,
     ZERO,
     Field,
@@ -502,7 +501,9 @@ def _unrecognized(body: bytes, kind: str, why: str) -> errors.StatusError:
     )
 
 
-_HEADER_STRUCT = 'struct { APIVersion string "json:\\"apiVersion,omitempty\\""; Kind string "json:\\"kind,omitempty\\"" }'
+_HEADER_STRUCT = (
+    'struct { APIVersion string "json:\\"apiVersion,omitempty\\""; Kind string "json:\\"kind,omitempty\\"" }'
+)
 
 
 def _parse_json(body: bytes, kind: str) -> Body:
@@ -524,7 +525,9 @@ def _checked(value: Any, body: bytes, kind: str) -> JsonObject:
     for key in ("apiVersion", "kind"):
         if not isinstance(value.get(key), str | None):
             name = gojson.value_name(value[key])
-            why = f"json parse error: json: cannot unmarshal {name} into Go struct field .{key} of type string"
+            why = (
+                f"json parse error: json: cannot unmarshal {name} into Go struct field .{key} of type string"
+            )
             raise _unrecognized(body, kind, why)
     return value
 
@@ -577,7 +580,9 @@ def _mapping(loader: _Loader, node: yaml.MappingNode) -> dict[str, Any]:
         text = key if isinstance(key, str) else json.dumps(key)
         if text in made:
             line = key_node.start_mark.line + 1
-            loader.duplicates.append(f'yaml: unmarshal errors:\n  line {line}: key "{text}" already set in map')
+            loader.duplicates.append(
+                f'yaml: unmarshal errors:\n  line {line}: key "{text}" already set in map'
+            )
         made[text] = loader.construct_object(value_node, deep=True)
     return made
 
@@ -606,7 +611,9 @@ def load_yaml(body: bytes) -> Any:
     except yaml.YAMLError as wrong:
         mark = getattr(wrong, "problem_mark", None)
         where = f"line {mark.line + 1}: " if mark is not None else ""
-        raise DecodeError(f"error converting YAML to JSON: yaml: {where}{getattr(wrong, 'problem', wrong)}") from None
+        raise DecodeError(
+            f"error converting YAML to JSON: yaml: {where}{getattr(wrong, 'problem', wrong)}"
+        ) from None
     return value
 
 

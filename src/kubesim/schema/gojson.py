@@ -261,7 +261,7 @@ def _range_error(text: str) -> str:
         if not good:
             return f'parsing time "{text}": {name} out of range'
     try:
-        datetime(max(int(text[:4]), 1), month, day)  # noqa: DTZ001
+        datetime(max(int(text[:4]), 1), month, day)
     except ValueError:
         return f'parsing time "{text}": day out of range'
     return ""

@@ -46,9 +46,7 @@ _SUBDOMAIN_RULE = (
     "a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '-' or '.', and must start "
     "and end with an alphanumeric character"
 )
-_QUALIFIED_RULE = (
-    "must consist of alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric character"
-)
+_QUALIFIED_RULE = "must consist of alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric character"
 _VALUE_RULE = (
     "a valid label must be an empty string or consist of alphanumeric characters, '-', '_' or '.', and must start "
     "and end with an alphanumeric character"
@@ -242,7 +240,9 @@ def _masked(prefix: str) -> str:
     return prefix[:-2] + "a" if len(prefix) > 1 and prefix.endswith("-") else prefix
 
 
-def metadata_errors(meta: JsonObject, *, namespaced: bool, rule: NameRule = dns_subdomain) -> list[FieldError]:
+def metadata_errors(
+    meta: JsonObject, *, namespaced: bool, rule: NameRule = dns_subdomain
+) -> list[FieldError]:
     """Errors in the metadata of an object that is created."""
     found: list[FieldError] = []
     prefix, name = meta.get("generateName", ""), meta.get("name", "")
@@ -271,7 +271,14 @@ def metadata_errors(meta: JsonObject, *, namespaced: bool, rule: NameRule = dns_
     return found
 
 
-_IMMUTABLE = ("name", "namespace", "uid", "creationTimestamp", "deletionTimestamp", "deletionGracePeriodSeconds")
+_IMMUTABLE = (
+    "name",
+    "namespace",
+    "uid",
+    "creationTimestamp",
+    "deletionTimestamp",
+    "deletionGracePeriodSeconds",
+)
 
 
 def metadata_update_errors(old: JsonObject, new: JsonObject) -> list[FieldError]:
@@ -310,8 +317,7 @@ def carry_over(old: JsonObject, new: JsonObject) -> JsonObject:
     for key in ("generation", "deletionGracePeriodSeconds"):
         if key in old and key not in meta:
             meta[key] = old[key]
-    if "selfLink" in meta:
-        del meta["selfLink"]
+    meta.pop("selfLink", None)
     return meta
 
 

@@ -67,14 +67,19 @@ class ResourceType:
         return f"{self.group}/{self.version}" if self.group else self.version
 
     @cached_property
+    def error_group(self) -> str:
+        """The group that errors name: events of both groups are one thing, and of the core group."""
+        return "" if (self.group, self.plural) == ("events.k8s.io", "events") else self.group
+
+    @cached_property
     def group_resource(self) -> str:
         """`pods` or `deployments.apps`, as errors name it."""
-        return f"{self.plural}.{self.group}" if self.group else self.plural
+        return f"{self.plural}.{self.error_group}" if self.error_group else self.plural
 
     @cached_property
     def group_kind(self) -> str:
         """`Pod` or `Deployment.apps`, as validation errors name it."""
-        return f"{self.kind}.{self.group}" if self.group else self.kind
+        return f"{self.kind}.{self.error_group}" if self.error_group else self.kind
 
     @cached_property
     def list_kind_name(self) -> str:

@@ -77,9 +77,7 @@ class ListType:
             return {}
         fields = self.element.fields
         return {
-            key: fields[key].default
-            for key in self.keys
-            if key in fields and fields[key].default is not None
+            key: fields[key].default for key in self.keys if key in fields and fields[key].default is not None
         }
 
 
@@ -149,7 +147,9 @@ def go_name(type_: Type) -> str:
     return type_.go
 
 
-def object_type(name: str, fields: Sequence[Field], *, atomic: bool = False, preserve: bool = False) -> ObjectType:
+def object_type(
+    name: str, fields: Sequence[Field], *, atomic: bool = False, preserve: bool = False
+) -> ObjectType:
     """A type that is not in the data file: of a CRD, or of a test."""
     made = ObjectType(name, atomic=atomic, preserve=preserve)
     made._fields = {one.name: one for one in fields}

@@ -59,7 +59,9 @@ def _interesting(type_: Type, seen: set[int]) -> bool:
         return False
     seen.add(id(type_))
     return any(
-        (field.required or bool(field.enum)) if isinstance(field.type, Scalar) else _interesting(field.type, seen)
+        (field.required or bool(field.enum))
+        if isinstance(field.type, Scalar)
+        else _interesting(field.type, seen)
         for field in type_.fields.values()
     )
 
@@ -107,4 +109,6 @@ def _has_defaults(type_: Type, seen: set[int]) -> bool:
     if not isinstance(type_, ObjectType) or id(type_) in seen:
         return False
     seen.add(id(type_))
-    return any(field.default is not None or _has_defaults(field.type, seen) for field in type_.fields.values())
+    return any(
+        field.default is not None or _has_defaults(field.type, seen) for field in type_.fields.values()
+    )

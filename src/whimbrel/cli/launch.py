@@ -51,7 +51,7 @@ def launch(
         print_json(plan)
         return int(ExitCode.OK)
     if not as_json:
-        _show_plan(plan)
+        _show_plan(plan, err=not dryrun)
     if dryrun:
         click.echo("Dry run: nothing was started.", err=True)
         return int(ExitCode.OK)
@@ -82,7 +82,7 @@ def exec_(cluster: str, entrypoint: tuple[str, ...], detach: bool, as_json: bool
     return _follow(cluster, request, detach, as_json, "It goes on.")
 
 
-def _show_plan(plan: dict[str, Any]) -> None:
+def _show_plan(plan: dict[str, Any], *, err: bool) -> None:
     if plan.get("exists"):
         click.echo(f"Cluster {plan['cluster']} is up and is used again.", err=True)
         return
@@ -99,7 +99,7 @@ def _show_plan(plan: dict[str, Any]) -> None:
         ]
         for offer in plan.get("offers", ())
     ]
-    print_table(["", "INFRA", "NODES", "CPUS", "MEM(GB)", "GPUS", "$/HOUR", "WHY NOT"], rows)
+    print_table(["", "INFRA", "NODES", "CPUS", "MEM(GB)", "GPUS", "$/HOUR", "WHY NOT"], rows, err=err)
     if plan.get("local_will_start"):
         click.echo("No Kubernetes is running: one will be started on this machine (`local`).", err=True)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import threading
 from collections.abc import Iterable
 from typing import Any
 
@@ -19,6 +20,9 @@ _OUTCOMES = {
     "CANCELLED": ExitCode.JOB_CANCELLED,
     "CANCELLING": ExitCode.JOB_CANCELLED,
 }
+
+WAIT_SHOWN = 1.5
+"""Seconds for which a job may wait in the queue before that is worth a line."""
 
 
 @click.command()
@@ -52,15 +56,19 @@ def _say(message: str) -> None:
 def show(cluster: str, job_id: int | None, frames: Iterable[dict[str, Any]]) -> ExitCode:
     """Print a job's log as it comes; Ctrl-C detaches and leaves the job alone."""
     end: dict[str, Any] = {}
-    waiting = False
+    waiting: threading.Timer | None = None
     try:
         for frame in frames:
+            if waiting:
+                waiting.cancel()
             if frame["kind"] == "log":
                 sys.stdout.write(frame["text"])
                 sys.stdout.flush()
-            elif frame["kind"] == "status" and frame.get("status") == "PENDING" and not waiting:
-                waiting = True
-                _say(f"the job waits: {frame.get('reason') or 'for room in the queue of its cluster'}")
+            elif frame["kind"] == "status" and frame.get("status") == "PENDING":
+                reason = frame.get("reason") or "for room in the queue of its cluster"
+                waiting = threading.Timer(WAIT_SHOWN, _say, [f"the job waits: {reason}"])
+                waiting.daemon = True
+                waiting.start()
             elif frame["kind"] == "end":
                 end = frame
     except KeyboardInterrupt:

@@ -24,33 +24,25 @@ def print_json(data: Any) -> None:
     click.echo(json.dumps(data, indent=2, default=str))
 
 
-def print_table(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
-    """Rows under headings, cut to the width of the screen (80 columns where there is no screen)."""
+def print_table(columns: Sequence[str], rows: Sequence[Sequence[object]], *, err: bool = False) -> None:
+    """Rows under headings, cut to the width of the screen; whole where there is no screen."""
     from rich import box
     from rich.console import Console
     from rich.table import Table
 
-    width = (
-        shutil.get_terminal_size((80, 24)).columns
-        if sys.stdout.isatty()
-        else max(80, _natural(columns, rows))
-    )
+    stream = sys.stderr if err else sys.stdout
+    cells = [["-" if cell in (None, "") else str(cell) for cell in row] for row in rows]
+    width = shutil.get_terminal_size((80, 24)).columns
+    if not stream.isatty():
+        width = max(width, sum(max(map(len, column)) + 2 for column in zip(columns, *cells, strict=True)))
     table = Table(
         box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0)
     )
-    for index, name in enumerate(columns):
-        table.add_column(name, no_wrap=True, overflow="ellipsis", min_width=4 if index else 6)
-    for row in rows:
-        table.add_row(*("-" if cell in (None, "") else str(cell) for cell in row))
-    Console(width=width, highlight=False, markup=False, emoji=False).print(table)
-
-
-def _natural(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> int:
-    widths = [
-        max(len(str(cell)) for cell in (name, *(row[index] for row in rows))) + 2
-        for index, name in enumerate(columns)
-    ]
-    return sum(widths) + 2
+    for name in columns:
+        table.add_column(name, no_wrap=True, overflow="ellipsis")
+    for row in cells:
+        table.add_row(*row)
+    Console(width=width, file=stream, highlight=False, markup=False, emoji=False).print(table)
 
 
 def age(at: float | None, now: float | None = None) -> str:

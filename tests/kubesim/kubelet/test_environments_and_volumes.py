@@ -158,12 +158,16 @@ def test_of_the_daemons_environment_only_network_and_index_settings_are_passed_o
     }
 
 
-def test_virtual_environments_of_the_user_are_taken_off_the_path(tmp_path: Path) -> None:
-    (tmp_path / "venv" / "bin").mkdir(parents=True)
+def test_no_python_of_the_user_is_on_the_path(tmp_path: Path) -> None:
+    for folder in ("venv/bin", "home/.pyenv/shims", "home/.local/bin"):
+        (tmp_path / folder).mkdir(parents=True)
     (tmp_path / "venv" / "pyvenv.cfg").touch()
-    path = f"{tmp_path}/venv/bin:/opt/tool/bin:relative:/usr/bin"
-    found = host_path({"PATH": path})
-    assert found[:2] == ["/opt/tool/bin", "/usr/bin"]
+    (tmp_path / "home" / ".pyenv" / "shims" / "pip3.12").touch()
+    (tmp_path / "home" / ".local" / "bin" / "git").touch()
+    shims, tools = tmp_path / "home" / ".pyenv" / "shims", tmp_path / "home" / ".local" / "bin"
+    path = f"{tmp_path}/venv/bin:{shims}:{tools}:/opt/tool/bin:relative:/usr/bin"
+    found = host_path({"PATH": path}, tmp_path / "home")
+    assert found[:3] == [str(tools), "/opt/tool/bin", "/usr/bin"]
     assert found.count("/usr/bin") == 1
 
 

@@ -78,7 +78,14 @@ def test_a_place_is_prepared_twice_without_harm(template: venv.Template, tmp_pat
 
 def test_a_container_without_a_command_is_refused_with_the_reason() -> None:
     with pytest.raises(ConfigError, match="do not pull images"):
-        sandbox.make_spec(Place(Path("/x")), {"name": "main", "args": ["a"]}, {}, {}, {})
+        sandbox.make_spec(Place(Path("/x")), {"name": "main"}, {}, {}, {})
+
+
+def test_arguments_alone_are_the_command_because_no_image_brings_an_entry_point() -> None:
+    assert sandbox.make_spec(Place(Path("/x")), {"name": "main", "args": ["sh", "-c"]}, {}, {}, {}).argv == [
+        "sh",
+        "-c",
+    ]
 
 
 def test_commands_and_arguments_are_expanded() -> None:

@@ -14,7 +14,9 @@ _HUGE = "hugepages-"
 
 def is_extended(name: str) -> bool:
     """Whether a name is an extended resource: qualified, and not of Kubernetes' own domain."""
-    return "/" in name and not name.split("/")[0].endswith("kubernetes.io") and not name.startswith("requests.")
+    return (
+        "/" in name and not name.split("/")[0].endswith("kubernetes.io") and not name.startswith("requests.")
+    )
 
 
 def _overcommits(name: str) -> bool:
@@ -49,7 +51,9 @@ def _limit_errors(name: str, text: str, limits: Mapping[str, str], path: str) ->
     if not _overcommits(name) and asked != most:
         return [invalid_value(f"{path}.requests", text, f"must be equal to {name} limit of {limit}")]
     if asked > most:
-        return [invalid_value(f"{path}.requests", text, f"must be less than or equal to {name} limit of {limit}")]
+        return [
+            invalid_value(f"{path}.requests", text, f"must be less than or equal to {name} limit of {limit}")
+        ]
     return []
 
 

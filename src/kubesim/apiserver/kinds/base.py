@@ -188,7 +188,9 @@ class Strategy:
             return ()
         if subresource == "status":
             top = tuple(
-                (name,) for name in type_of(rt).fields if name not in ("metadata", "status", "kind", "apiVersion")
+                (name,)
+                for name in type_of(rt).fields
+                if name not in ("metadata", "status", "kind", "apiVersion")
             )
             return (*top, ("metadata",)) if self.status_keeps_metadata else top
         return (("status",),)

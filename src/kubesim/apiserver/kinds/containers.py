@@ -44,9 +44,7 @@ _FIELD_PATHS = (
 )
 _KNOWN_PATHS = {*_FIELD_PATHS, "metadata.labels", "metadata.annotations", "spec.host"}
 _SUBSCRIPT = re.compile(r"metadata\.(?:annotations|labels)\['(.+)'\]")
-_RESOURCES = re.compile(
-    r"(?:limits|requests)\.(?:cpu|memory|ephemeral-storage|hugepages-.+)", re.ASCII
-)
+_RESOURCES = re.compile(r"(?:limits|requests)\.(?:cpu|memory|ephemeral-storage|hugepages-.+)", re.ASCII)
 _ENV_SOURCES = "`fieldRef`, `resourceFieldRef`, `configMapKeyRef`, `secretKeyRef` or `fileKeyRef`"
 _EPHEMERAL_FORBIDDEN = (
     "ports", "livenessProbe", "readinessProbe", "startupProbe", "lifecycle", "resizePolicy",
@@ -99,13 +97,21 @@ def field_reference(ref: JsonObject, path: str, *, whole_maps: bool = False) -> 
         return [required(f"{path}.fieldPath")]
     subscript = _SUBSCRIPT.fullmatch(field)
     if subscript:
-        return [invalid_value(f"{path}.fieldPath", field, why) for why in qualified_name(subscript[1].lower())]
+        return [
+            invalid_value(f"{path}.fieldPath", field, why) for why in qualified_name(subscript[1].lower())
+        ]
     if field not in _KNOWN_PATHS:
         why = f"error converting fieldPath: field label not supported: {field}"
         return [invalid_value(f"{path}.fieldPath", field, why)]
     allowed: tuple[str, ...] = _FIELD_PATHS
     if whole_maps:
-        allowed = ("metadata.annotations", "metadata.labels", "metadata.name", "metadata.namespace", "metadata.uid")
+        allowed = (
+            "metadata.annotations",
+            "metadata.labels",
+            "metadata.name",
+            "metadata.namespace",
+            "metadata.uid",
+        )
     return [] if field in allowed else [not_supported(f"{path}.fieldPath", field, allowed)]
 
 
@@ -117,7 +123,9 @@ def resource_reference(ref: JsonObject, path: str, *, volume: bool = False) -> l
         return [required(f"{path}.resource")]
     if not _RESOURCES.fullmatch(resource):
         known = [
-            f"{kind}.{name}" for kind in ("limits", "requests") for name in ("cpu", "ephemeral-storage", "memory")
+            f"{kind}.{name}"
+            for kind in ("limits", "requests")
+            for name in ("cpu", "ephemeral-storage", "memory")
         ]
         return [not_supported(f"{path}.resource", resource, known)]
     return []
@@ -239,7 +247,9 @@ def _probe(container: JsonObject, name: str, path: str) -> list[FieldError]:
             why = "must not be set for readinessProbes"
             found.append(invalid_value(f"{here}.terminationGracePeriodSeconds", grace, why))
         elif grace <= 0:
-            found.append(invalid_value(f"{here}.terminationGracePeriodSeconds", grace, "must be greater than 0"))
+            found.append(
+                invalid_value(f"{here}.terminationGracePeriodSeconds", grace, "must be greater than 0")
+            )
     if name != "readinessProbe" and probe.get("successThreshold", 1) not in (0, 1):
         found.append(invalid_value(f"{here}.successThreshold", probe["successThreshold"], "must be 1"))
     return found
@@ -309,9 +319,7 @@ def _common(container: JsonObject, volumes: Mapping[str, JsonObject], path: str)
     else:
         found.extend(invalid_value(f"{path}.name", name, why) for why in dns_label(name))
     if image != image.strip():
-        found.append(
-            invalid_value(f"{path}.image", image, "must not have leading or trailing whitespace")
-        )
+        found.append(invalid_value(f"{path}.image", image, "must not have leading or trailing whitespace"))
     for key, supported in (
         ("terminationMessagePolicy", ("FallbackToLogsOnError", "File")),
         ("imagePullPolicy", ("Always", "IfNotPresent", "Never")),
@@ -377,7 +385,11 @@ def init_containers(
         if policy == "Always":
             continue
         if one.get("lifecycle"):
-            found.append(forbidden_field(f"{here}.lifecycle", "may not be set for init containers without restartPolicy=Always"))
+            found.append(
+                forbidden_field(
+                    f"{here}.lifecycle", "may not be set for init containers without restartPolicy=Always"
+                )
+            )
         for probe in ("livenessProbe", "readinessProbe", "startupProbe"):
             if probe in one:
                 why = "may not be set for init containers without restartPolicy=Always"

@@ -72,8 +72,10 @@ def _renamed(obj: JsonObject, names: dict[str, str], api_version: str) -> JsonOb
 
 def _utilization(metric: JsonObject) -> bool:
     source = metric.get("resource", {})
-    return metric.get("type") == "Resource" and source.get("name") == "cpu" and (
-        (source.get("target") or source.get("current") or {}).get("averageUtilization") is not None
+    return (
+        metric.get("type") == "Resource"
+        and source.get("name") == "cpu"
+        and ((source.get("target") or source.get("current") or {}).get("averageUtilization") is not None)
     )
 
 

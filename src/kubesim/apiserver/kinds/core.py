@@ -61,7 +61,7 @@ _KEYS = {
     "kubernetes.io/ssh-auth": ("ssh-privatekey",),
     "kubernetes.io/tls": ("tls.crt", "tls.key"),
 }
-_ACCOUNT_TOKEN = "kubernetes.io/service-account-token"  # noqa: S105
+_ACCOUNT_TOKEN = "kubernetes.io/service-account-token"
 _ACCOUNT = "kubernetes.io/service-account.name"
 
 
@@ -246,9 +246,13 @@ class EventStrategy(Strategy):
         found: list[FieldError] = []
         if not namespace:
             if own not in ("default", "kube-system"):
-                found.append(invalid_value("involvedObject.namespace", namespace, "does not match event.namespace"))
+                found.append(
+                    invalid_value("involvedObject.namespace", namespace, "does not match event.namespace")
+                )
         elif namespace != own:
-            found.append(invalid_value("involvedObject.namespace", namespace, "does not match event.namespace"))
+            found.append(
+                invalid_value("involvedObject.namespace", namespace, "does not match event.namespace")
+            )
         return found
 
     def _strict(self, obj: JsonObject) -> list[FieldError]:
@@ -261,7 +265,9 @@ class EventStrategy(Strategy):
         controller = obj.get("reportingController", "")
         if not controller:
             found.append(required("reportingController"))
-        found.extend(invalid_value("reportingController", controller, why) for why in qualified_name(controller))
+        found.extend(
+            invalid_value("reportingController", controller, why) for why in qualified_name(controller)
+        )
         for key, limit in (("reportingInstance", 128), ("action", 128), ("reason", 128)):
             value = obj.get(key, "")
             if not value:
@@ -270,7 +276,10 @@ class EventStrategy(Strategy):
                 found.append(invalid_value(key, "", f"can have at most {limit} characters"))
         if len(obj.get("note", "")) > 1024:
             found.append(invalid_value("note", "", "can have at most 1024 characters"))
-        for old, shown in (("deprecatedFirstTimestamp", "firstTimestamp"), ("deprecatedLastTimestamp", "lastTimestamp")):
+        for old, shown in (
+            ("deprecatedFirstTimestamp", "firstTimestamp"),
+            ("deprecatedLastTimestamp", "lastTimestamp"),
+        ):
             if obj.get(old):
                 found.append(invalid_value(shown, "", "needs to be unset"))
         if obj.get("deprecatedCount"):

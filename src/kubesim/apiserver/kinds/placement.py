@@ -146,9 +146,7 @@ def tolerations(listed: list[JsonObject], path: str) -> list[FieldError]:
         if key:
             found += label_key(key, f"{here}.key")
         elif operator != "Exists":
-            why = (
-                "operator must be Exists when `key` is empty, which means \"match all values and all keys\""
-            )
+            why = 'operator must be Exists when `key` is empty, which means "match all values and all keys"'
             found.append(invalid_value(f"{here}.operator", operator, why))
         if one.get("tolerationSeconds") is not None and effect != "NoExecute":
             why = "effect must be 'NoExecute' when `tolerationSeconds` is set"
@@ -159,7 +157,9 @@ def tolerations(listed: list[JsonObject], path: str) -> list[FieldError]:
                 found.append(invalid_value(f"{here}.operator", value, "; ".join(wrong)))
         elif operator == "Exists":
             if value:
-                found.append(invalid_value(f"{here}.operator", one, "value must be empty when `operator` is 'Exists'"))
+                found.append(
+                    invalid_value(f"{here}.operator", one, "value must be empty when `operator` is 'Exists'")
+                )
         else:
             found.append(not_supported(f"{here}.operator", operator, ("Equal", "Exists")))
         if effect and effect not in EFFECTS:
@@ -217,6 +217,8 @@ def taints(listed: list[JsonObject], path: str) -> list[FieldError]:
             found.append(not_supported(f"{here}.effect", one["effect"], EFFECTS))
         pair = (one["key"], one["effect"])
         if pair in seen:
-            found.append(FieldError("FieldValueDuplicate", here, "taints must be unique by key and effect pair", one))
+            found.append(
+                FieldError("FieldValueDuplicate", here, "taints must be unique by key and effect pair", one)
+            )
         seen.add(pair)
     return found

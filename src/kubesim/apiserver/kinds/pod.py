@@ -41,7 +41,11 @@ class PodStrategy(Strategy):
     ) -> JsonObject:
         if subresource == "ephemeralcontainers":
             listed = new["spec"].get("ephemeralContainers")
-            spec = put(old["spec"], "ephemeralContainers", listed) if listed else drop(old["spec"], "ephemeralContainers")
+            spec = (
+                put(old["spec"], "ephemeralContainers", listed)
+                if listed
+                else drop(old["spec"], "ephemeralContainers")
+            )
             made = {**old, "spec": spec, "metadata": _identity(old, new)}
             return self.count_generation(old, made)
         if subresource == "resize":
@@ -80,7 +84,9 @@ class PodStrategy(Strategy):
         if subresource == "status":
             return found + self.validate_status(rt, old, new)
         if subresource == "ephemeralcontainers":
-            return found + pod_rules.pod_spec(new["spec"]) + pod_rules.ephemeral_update(old["spec"], new["spec"])
+            return (
+                found + pod_rules.pod_spec(new["spec"]) + pod_rules.ephemeral_update(old["spec"], new["spec"])
+            )
         if old["spec"] is new["spec"] or old["spec"] == new["spec"]:
             return found
         found += pod_rules.pod_spec(new["spec"])
@@ -107,7 +113,9 @@ class PodStrategy(Strategy):
 
 def _identity(old: JsonObject, new: JsonObject) -> JsonObject:
     """The metadata of a write that may only touch a part of the spec."""
-    kept = {key: new["metadata"][key] for key in ("resourceVersion", "managedFields") if key in new["metadata"]}
+    kept = {
+        key: new["metadata"][key] for key in ("resourceVersion", "managedFields") if key in new["metadata"]
+    }
     return {**old["metadata"], **kept}
 
 
@@ -140,7 +148,7 @@ def _resize_errors(old: JsonObject, new: JsonObject) -> list[FieldError]:
     found: list[FieldError] = []
     before, after = quality_of_service(old["spec"]), quality_of_service(new["spec"])
     if before != after:
-        why = f'Pod QOS Class may not change as a result of resizing'
+        why = "Pod QOS Class may not change as a result of resizing"
         found.append(invalid_value("spec", after, why))
     for kind in ("containers", "initContainers"):
         for one, other in zip(old["spec"].get(kind) or (), new["spec"].get(kind) or (), strict=False):

@@ -73,7 +73,8 @@ def _names(spec: JsonObject, path: str) -> list[FieldError]:
     for at, gate in enumerate(spec.get("readinessGates") or ()):
         kind = gate["conditionType"]
         found.extend(
-            invalid_value(f"{path}.readinessGates[{at}].conditionType", kind, why) for why in qualified_name(kind)
+            invalid_value(f"{path}.readinessGates[{at}].conditionType", kind, why)
+            for why in qualified_name(kind)
         )
     return found
 
@@ -217,7 +218,11 @@ def _toleration_changes(old: JsonObject, new: JsonObject) -> list[FieldError]:
 
     if all(any(essence(one) == essence(other) for other in after) for one in before):
         return []
-    return [forbidden_field("spec.tolerations", "existing toleration can not be modified except its tolerationSeconds")]
+    return [
+        forbidden_field(
+            "spec.tolerations", "existing toleration can not be modified except its tolerationSeconds"
+        )
+    ]
 
 
 def pod_update(old: JsonObject, new: JsonObject) -> list[FieldError]:

@@ -151,13 +151,17 @@ def _carried(old: JsonObject, new: JsonObject) -> JsonObject:
         taken = {one.get("nodePort") for one in made.get("ports") or ()}
         made["ports"] = [
             {**one, "nodePort": kept}
-            if not one.get("nodePort") and (kept := ports.get((one["port"], one.get("protocol")))) and kept not in taken
+            if not one.get("nodePort")
+            and (kept := ports.get((one["port"], one.get("protocol"))))
+            and kept not in taken
             else one
             for one in made.get("ports") or ()
         ]
     elif _has_node_ports(old) and not _has_node_ports(new):
         ports = {one.get("nodePort") for one in old.get("ports") or ()}
-        made["ports"] = [drop(one, "nodePort") if one.get("nodePort") in ports else one for one in made.get("ports") or ()]
+        made["ports"] = [
+            drop(one, "nodePort") if one.get("nodePort") in ports else one for one in made.get("ports") or ()
+        ]
         if not _external(made) and made.get("externalTrafficPolicy") == old.get("externalTrafficPolicy"):
             made.pop("externalTrafficPolicy", None)
     return new if made == new else made
@@ -218,7 +222,9 @@ def _external_name(spec: JsonObject) -> list[FieldError]:
     if not name:
         found.append(required("spec.externalName"))
     else:
-        found.extend(invalid_value("spec.externalName", spec["externalName"], why) for why in dns_subdomain(name))
+        found.extend(
+            invalid_value("spec.externalName", spec["externalName"], why) for why in dns_subdomain(name)
+        )
     return found
 
 
@@ -260,7 +266,11 @@ def _with_ip(rt: ResourceType, obj: JsonObject, allocator: Allocator) -> JsonObj
         try:
             address = allocator.take_ip(wanted)
         except ValueError as taken:
-            why = f"failed to allocate IP {wanted}: {taken}" if wanted else f"failed to allocate a serviceIP: {taken}"
+            why = (
+                f"failed to allocate IP {wanted}: {taken}"
+                if wanted
+                else f"failed to allocate a serviceIP: {taken}"
+            )
             raise errors.invalid(
                 rt.group_kind, obj["metadata"]["name"], [invalid_value("spec.clusterIPs", [wanted], why)]
             ) from None

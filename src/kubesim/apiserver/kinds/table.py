@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from kubesim.apiserver.kinds import jobs, policy, storage, workloads
 from kubesim.apiserver.kinds.base import Strategy
 from kubesim.apiserver.kinds.core import (
     ConfigMapStrategy,
@@ -15,15 +16,50 @@ from kubesim.apiserver.kinds.core import (
 from kubesim.apiserver.kinds.pod import PodStrategy
 from kubesim.apiserver.kinds.service import ServiceStrategy
 
+_ADMISSION = "admissionregistration.k8s.io"
+_NETWORKING = "networking.k8s.io"
+_STORAGE = "storage.k8s.io"
+
 STRATEGIES: dict[tuple[str, str], Strategy] = {
     ("", "ConfigMap"): ConfigMapStrategy(),
+    ("", "Endpoints"): policy.EndpointsStrategy(),
     ("", "Event"): EventStrategy(),
+    ("", "LimitRange"): policy.LimitRangeStrategy(),
     ("", "Namespace"): NamespaceStrategy(),
     ("", "Node"): NodeStrategy(),
+    ("", "PersistentVolume"): storage.VolumeStrategy(),
+    ("", "PersistentVolumeClaim"): storage.ClaimStrategy(),
     ("", "Pod"): PodStrategy(),
+    ("", "ReplicationController"): workloads.ReplicationControllerStrategy(),
     ("", "Secret"): SecretStrategy(),
     ("", "Service"): ServiceStrategy(),
     ("", "ServiceAccount"): ServiceAccountStrategy(),
+    (_ADMISSION, "MutatingAdmissionPolicy"): policy.AdmissionPolicyStrategy(),
+    (_ADMISSION, "MutatingAdmissionPolicyBinding"): policy.AdmissionPolicyStrategy(),
+    (_ADMISSION, "MutatingWebhookConfiguration"): policy.WebhooksStrategy(),
+    (_ADMISSION, "ValidatingAdmissionPolicy"): policy.AdmissionPolicyStrategy(),
+    (_ADMISSION, "ValidatingAdmissionPolicyBinding"): policy.AdmissionPolicyStrategy(),
+    (_ADMISSION, "ValidatingWebhookConfiguration"): policy.WebhooksStrategy(),
+    ("apps", "ControllerRevision"): workloads.ControllerRevisionStrategy(),
+    ("apps", "DaemonSet"): workloads.DaemonSetStrategy(),
+    ("apps", "Deployment"): workloads.DeploymentStrategy(),
+    ("apps", "ReplicaSet"): workloads.ReplicaSetStrategy(),
+    ("apps", "StatefulSet"): workloads.StatefulSetStrategy(),
+    ("autoscaling", "HorizontalPodAutoscaler"): policy.AutoscalerStrategy(),
+    ("batch", "CronJob"): jobs.CronJobStrategy(),
+    ("batch", "Job"): jobs.JobStrategy(),
     ("coordination.k8s.io", "Lease"): LeaseStrategy(),
+    ("discovery.k8s.io", "EndpointSlice"): policy.EndpointSliceStrategy(),
     ("events.k8s.io", "Event"): EventStrategy(),
+    (_NETWORKING, "Ingress"): policy.CountedStrategy(),
+    (_NETWORKING, "IngressClass"): policy.IngressClassStrategy(),
+    (_NETWORKING, "NetworkPolicy"): policy.NetworkPolicyStrategy(),
+    ("policy", "PodDisruptionBudget"): policy.BudgetStrategy(),
+    (policy.RBAC, "ClusterRole"): policy.RoleStrategy(),
+    (policy.RBAC, "ClusterRoleBinding"): policy.BindingStrategy(),
+    (policy.RBAC, "Role"): policy.RoleStrategy(),
+    (policy.RBAC, "RoleBinding"): policy.BindingStrategy(),
+    ("scheduling.k8s.io", "PriorityClass"): policy.PriorityClassStrategy(),
+    (_STORAGE, "CSIDriver"): storage.CSIDriverStrategy(),
+    (_STORAGE, "StorageClass"): storage.StorageClassStrategy(),
 }

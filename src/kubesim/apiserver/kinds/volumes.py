@@ -79,7 +79,11 @@ def _downward_items(source: JsonObject, path: str) -> list[FieldError]:
         if "fieldRef" in item:
             found += field_reference(item["fieldRef"], f"{here}.fieldRef", whole_maps=True)
             if "resourceFieldRef" in item:
-                found.append(invalid_value(here, "resource", "fieldRef and resourceFieldRef can not be specified simultaneously"))
+                found.append(
+                    invalid_value(
+                        here, "resource", "fieldRef and resourceFieldRef can not be specified simultaneously"
+                    )
+                )
         elif "resourceFieldRef" in item:
             found += resource_reference(item["resourceFieldRef"], f"{here}.resourceFieldRef", volume=True)
         else:
@@ -125,7 +129,9 @@ def _source(kind: str, source: JsonObject, path: str) -> list[FieldError]:
     elif kind == "hostPath" and source.get("path") and ".." in source["path"].split("/"):
         found.append(invalid_value(f"{path}.path", source["path"], "must not contain '..'"))
     elif kind == "emptyDir" and str(source.get("sizeLimit", "")).startswith("-"):
-        found.append(forbidden_field(f"{path}.sizeLimit", "SizeLimit field must be a valid resource quantity"))
+        found.append(
+            forbidden_field(f"{path}.sizeLimit", "SizeLimit field must be a valid resource quantity")
+        )
     return found
 
 

@@ -97,13 +97,13 @@ def _canonical(rt: ResourceType, type_: ObjectType, merged: JsonObject, applied:
     except DecodeError as wrong:
         meta = applied.get("metadata") or {}
         named = f"{meta.get('namespace', '')}/{meta.get('name', '')}; {rt.group}/{rt.version}, Kind={rt.kind}"
-        raise errors.unclassified(f"failed to convert new object ({named}) to proper version ({rt.api_version}): {wrong}") from None
+        raise errors.unclassified(
+            f"failed to convert new object ({named}) to proper version ({rt.api_version}): {wrong}"
+        ) from None
     return {"kind": rt.kind, "apiVersion": rt.api_version} | made
 
 
-def _pruned(
-    type_: ObjectType, merged: JsonObject, last: Node, managers: Mapping[Owner, Entry]
-) -> JsonObject:
+def _pruned(type_: ObjectType, merged: JsonObject, last: Node, managers: Mapping[Owner, Entry]) -> JsonObject:
     """The merged object without what the manager gave up and nobody else has."""
     everything: Node | None = None
     for entry in managers.values():

@@ -20,9 +20,7 @@ class _Refused(Exception):
 def json_patch(document: Any, operations: Sequence[Any]) -> Any:
     """The document after all operations, or StatusError and no change at all."""
     if len(operations) > MOST_OPERATIONS:
-        text = (
-            f"The allowed maximum operations in a JSON patch is {MOST_OPERATIONS}, got {len(operations)}"
-        )
+        text = f"The allowed maximum operations in a JSON patch is {MOST_OPERATIONS}, got {len(operations)}"
         raise errors.StatusError(413, "RequestEntityTooLarge", text)
     try:
         for operation in operations:

@@ -111,7 +111,8 @@ def _retain(made: JsonObject, patch: JsonObject) -> JsonObject:
     listed = patch[_RETAIN]
     rest = {key: value for key, value in patch.items() if key != _RETAIN}
     named = isinstance(listed, list) and all(
-        value is None or key in listed or key.startswith((_DELETE_FROM, _ORDER)) for key, value in rest.items()
+        value is None or key in listed or key.startswith((_DELETE_FROM, _ORDER))
+        for key, value in rest.items()
     )
     if not named:
         raise errors.unclassified("invalid patch format of $retainKeys")
@@ -196,7 +197,8 @@ def _arranged(merged: list[Any], order: Sequence[Any], original: list[Any], key:
         (one for one in merged if _position(order, one, key) >= 0), key=lambda one: _position(order, one, key)
     )
     rest = sorted(
-        (one for one in merged if _position(order, one, key) < 0), key=lambda one: _position(original, one, key)
+        (one for one in merged if _position(order, one, key) < 0),
+        key=lambda one: _position(original, one, key),
     )
     woven: list[Any] = []
     while rest and named:

@@ -39,7 +39,11 @@ _ACCEPTS: dict[str, tuple[type, ...]] = {
     "time": (str,),
     "micro-time": (str,),
 }
-_NAMES = {"int32": "numeric (int or float)", "int64": "numeric (int or float)", "number": "numeric (int or float)"}
+_NAMES = {
+    "int32": "numeric (int or float)",
+    "int64": "numeric (int or float)",
+    "number": "numeric (int or float)",
+}
 
 
 def _problems(type_: Type | None, value: Any, path: str) -> Iterator[str]:

@@ -1,0 +1,332 @@
+"""Kinds that say what is allowed or wanted: disruption budgets, autoscalers, limits, priorities, RBAC, network rules,
+webhooks. Small ones, each in a class of a few lines."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from kubesim.apiserver.kinds.base import Context, Strategy, put
+from kubesim.apiserver.kinds.placement import label_selector
+from kubesim.apiserver.kinds.pod_defaults import each, filled, replaced
+from kubesim.apiserver.kinds.workloads import int_or_percent
+from kubesim.errors import (
+    FieldError,
+    JsonObject,
+    forbidden_field,
+    invalid_value,
+    not_supported,
+    required,
+)
+from kubesim.schema.meta import path_segment
+from kubesim.schema.registry import ResourceType
+
+RBAC = "rbac.authorization.k8s.io"
+
+
+class BudgetStrategy(Strategy):
+    """PodDisruptionBudget."""
+
+    generation = True
+    unconditional_update = False
+
+    def validate(self, rt: ResourceType, obj: JsonObject) -> list[FieldError]:
+        spec = obj["spec"]
+        found: list[FieldError] = []
+        if spec.get("minAvailable") is not None and spec.get("maxUnavailable") is not None:
+            why = "minAvailable and maxUnavailable cannot be both set"
+            found.append(invalid_value("spec", spec, why))
+        for key in ("minAvailable", "maxUnavailable"):
+            if spec.get(key) is not None:
+                found += int_or_percent(spec[key], f"spec.{key}", most=True)
+        policies = ("AlwaysAllow", "IfHealthyBudget")
+        policy = spec.get("unhealthyPodEvictionPolicy")
+        if policy is not None and policy not in policies:
+            found.append(not_supported("spec.unhealthyPodEvictionPolicy", policy, policies))
+        return found + label_selector(spec.get("selector"), "spec.selector")
+
+
+_UTILIZATION = {
+    "type": "Resource",
+    "resource": {"name": "cpu", "target": {"type": "Utilization", "averageUtilization": 80}},
+}
+
+
+class AutoscalerStrategy(Strategy):
+    """HorizontalPodAutoscaler, in the form of v2."""
+
+    def default(self, rt: ResourceType, obj: JsonObject) -> JsonObject:
+        constants: JsonObject = {"minReplicas": 1}
+        if rt.version == "v2":
+            constants["metrics"] = [_UTILIZATION]
+        return replaced(obj, "spec", lambda spec: filled(spec, constants))
+
+    def validate(self, rt: ResourceType, obj: JsonObject) -> list[FieldError]:
+        spec = obj["spec"]
+        found: list[FieldError] = []
+        least, most = spec.get("minReplicas"), spec.get("maxReplicas", 0)
+        if least is not None and least < 1:
+            found.append(invalid_value("spec.minReplicas", least, "must be greater than or equal to 1"))
+        if most < 1:
+            found.append(invalid_value("spec.maxReplicas", most, "must be greater than 0"))
+        if least is not None and most < least:
+            why = "must be greater than or equal to `minReplicas`"
+            found.append(invalid_value("spec.maxReplicas", most, why))
+        target = spec["scaleTargetRef"]
+        for key in ("kind", "name"):
+            if not target.get(key):
+                found.append(required(f"spec.scaleTargetRef.{key}"))
+            else:
+                path = f"spec.scaleTargetRef.{key}"
+                found.extend(invalid_value(path, target[key], why) for why in path_segment(target[key]))
+        return found
+
+
+class LimitRangeStrategy(Strategy):
+    def default(self, rt: ResourceType, obj: JsonObject) -> JsonObject:
+        def item(one: JsonObject) -> JsonObject:
+            if one.get("type") != "Container":
+                return one
+            most, least = one.get("max") or {}, one.get("min") or {}
+            default = filled(one.get("default") or {}, most)
+            request = filled(filled(one.get("defaultRequest") or {}, default), least)
+            made = dict(one)
+            if default:
+                made["default"] = default
+            if request:
+                made["defaultRequest"] = request
+            return one if made == one else made
+
+        return replaced(obj, "spec", lambda spec: replaced(spec, "limits", each(item)))
+
+
+class PriorityClassStrategy(Strategy):
+    generation = True
+
+    def default(self, rt: ResourceType, obj: JsonObject) -> JsonObject:
+        return filled(obj, {"preemptionPolicy": "PreemptLowerPriority"})
+
+    def changed(self, old: JsonObject, new: JsonObject) -> bool:
+        return False
+
+    def validate(self, rt: ResourceType, obj: JsonObject) -> list[FieldError]:
+        name, value = obj["metadata"].get("name", ""), obj["value"]
+        found: list[FieldError] = []
+        if name.startswith("system-") and name not in ("system-cluster-critical", "system-node-critical"):
+            why = "priority class names with 'system-' prefix are reserved for system use only. error: "
+            found.append(
+                forbidden_field("metadata.name", why + f"{name} is not a known system priority class")
+            )
+        elif value > 1_000_000_000 and not name.startswith("system-"):
+            why = "maximum allowed value of a user defined priority is 1000000000"
+            found.append(forbidden_field("value", why))
+        policies = ("Never", "PreemptLowerPriority")
+        policy = obj.get("preemptionPolicy")
+        if policy is not None and policy not in policies:
+            found.append(not_supported("preemptionPolicy", policy, policies))
+        return found
+
+    def validate_change(self, rt: ResourceType, old: JsonObject, new: JsonObject) -> list[FieldError]:
+        found: list[FieldError] = []
+        if old["value"] != new["value"]:
+            found.append(forbidden_field("value", "may not be changed in an update."))
+        if old.get("preemptionPolicy") != new.get("preemptionPolicy"):
+            found.append(invalid_value("preemptionPolicy", new.get("preemptionPolicy"), "field is immutable"))
+        return found
+
+
+class RoleStrategy(Strategy):
+    """Role and ClusterRole: names only have to fit into a path."""
+
+    name_rule = staticmethod(path_segment)
+
+    def validate(self, rt: ResourceType, obj: JsonObject) -> list[FieldError]:
+        found: list[FieldError] = []
+        for at, rule in enumerate(obj.get("rules") or ()):
+            path = f"rules[{at}]"
+            if not rule.get("verbs"):
+                found.append(required(f"{path}.verbs", "verbs must contain at least one value"))
+            if rule.get("nonResourceURLs"):
+                if rt.kind == "Role":
+                    why = "namespaced rules cannot apply to non-resource URLs"
+                    found.append(invalid_value(f"{path}.nonResourceURLs", rule["nonResourceURLs"], why))
+                if rule.get("apiGroups") or rule.get("resources") or rule.get("resourceNames"):
+                    why = "rules cannot apply to both regular resources and non-resource URLs"
+                    found.append(invalid_value(f"{path}.nonResourceURLs", rule["nonResourceURLs"], why))
+                continue
+            if not rule.get("apiGroups"):
+                found.append(
+                    required(f"{path}.apiGroups", "resource rules must supply at least one api group")
+                )
+            if not rule.get("resources"):
+                found.append(
+                    required(f"{path}.resources", "resource rules must supply at least one resource")
+                )
+        return found
+
+
+class BindingStrategy(Strategy):
+    """RoleBinding and ClusterRoleBinding: the role cannot change."""
+
+    name_rule = staticmethod(path_segment)
+
+    def default(self, rt: ResourceType, obj: JsonObject) -> JsonObject:
+        def subject(one: JsonObject) -> JsonObject:
+            group = RBAC if one.get("kind") in ("User", "Group") else ""
+            return {**one, "apiGroup": group} if group and not one.get("apiGroup") else one
+
+        ref = obj["roleRef"]
+        if not ref.get("apiGroup"):
+            obj = put(obj, "roleRef", {**ref, "apiGroup": RBAC})
+        return replaced(obj, "subjects", each(subject))
+
+    def validate(self, rt: ResourceType, obj: JsonObject) -> list[FieldError]:
+        found: list[FieldError] = []
+        ref = obj["roleRef"]
+        if ref["apiGroup"] != RBAC:
+            found.append(not_supported("roleRef.apiGroup", ref["apiGroup"], (RBAC,)))
+        kinds = ("Role", "ClusterRole") if rt.kind == "RoleBinding" else ("ClusterRole",)
+        if ref["kind"] not in kinds:
+            found.append(not_supported("roleRef.kind", ref["kind"], kinds))
+        if not ref["name"]:
+            found.append(required("roleRef.name"))
+        else:
+            found.extend(invalid_value("roleRef.name", ref["name"], why) for why in path_segment(ref["name"]))
+        for at, subject in enumerate(obj.get("subjects") or ()):
+            found += _subject(subject, f"subjects[{at}]", namespaced=rt.namespaced)
+        return found
+
+    def validate_change(self, rt: ResourceType, old: JsonObject, new: JsonObject) -> list[FieldError]:
+        if old["roleRef"] == new["roleRef"]:
+            return []
+        return [invalid_value("roleRef", new["roleRef"], "cannot change roleRef")]
+
+
+def _subject(subject: JsonObject, path: str, *, namespaced: bool) -> list[FieldError]:
+    kind, group = subject["kind"], subject.get("apiGroup", "")
+    found: list[FieldError] = []
+    if not subject["name"]:
+        found.append(required(f"{path}.name"))
+    if kind == "ServiceAccount":
+        if group:
+            found.append(not_supported(f"{path}.apiGroup", group, ("",)))
+        if not namespaced and not subject.get("namespace"):
+            found.append(required(f"{path}.namespace"))
+    elif kind in ("User", "Group"):
+        if group != RBAC:
+            found.append(not_supported(f"{path}.apiGroup", group, (RBAC,)))
+    else:
+        found.append(not_supported(f"{path}.kind", kind, ("ServiceAccount", "User", "Group")))
+    return found
+
+
+class CountedStrategy(Strategy):
+    """A kind that has nothing of its own but a generation."""
+
+    generation = True
+
+
+class NetworkPolicyStrategy(Strategy):
+    generation = True
+
+    def default(self, rt: ResourceType, obj: JsonObject) -> JsonObject:
+        def port(one: JsonObject) -> JsonObject:
+            return filled(one, {"protocol": "TCP"})
+
+        def rule(one: JsonObject) -> JsonObject:
+            return replaced(one, "ports", each(port))
+
+        def spec(one: JsonObject) -> JsonObject:
+            for key in ("ingress", "egress"):
+                one = replaced(one, key, each(rule))
+            kinds = ["Ingress", "Egress"] if one.get("egress") else ["Ingress"]
+            return filled(one, {"policyTypes": kinds})
+
+        return replaced(obj, "spec", spec)
+
+
+class IngressClassStrategy(Strategy):
+    generation = True
+
+    def default(self, rt: ResourceType, obj: JsonObject) -> JsonObject:
+        def spec(one: JsonObject) -> JsonObject:
+            return replaced(one, "parameters", lambda parameters: filled(parameters, {"scope": "Cluster"}))
+
+        return replaced(obj, "spec", spec)
+
+
+class EndpointSliceStrategy(Strategy):
+    generation = True
+
+    def default(self, rt: ResourceType, obj: JsonObject) -> JsonObject:
+        return replaced(obj, "ports", each(lambda port: filled(port, {"name": "", "protocol": "TCP"})))
+
+    def validate_change(self, rt: ResourceType, old: JsonObject, new: JsonObject) -> list[FieldError]:
+        if old["addressType"] == new["addressType"]:
+            return []
+        return [invalid_value("addressType", new["addressType"], "field is immutable")]
+
+
+class EndpointsStrategy(Strategy):
+    def default(self, rt: ResourceType, obj: JsonObject) -> JsonObject:
+        def subset(one: JsonObject) -> JsonObject:
+            return replaced(one, "ports", each(lambda port: filled(port, {"protocol": "TCP"})))
+
+        return replaced(obj, "subsets", each(subset))
+
+
+def _webhook_rule(rule: JsonObject) -> JsonObject:
+    return filled(rule, {"scope": "*"})
+
+
+def _client_config(config: JsonObject) -> JsonObject:
+    return replaced(config, "service", lambda service: filled(service, {"port": 443}))
+
+
+class WebhooksStrategy(Strategy):
+    """ValidatingWebhookConfiguration and MutatingWebhookConfiguration."""
+
+    generation = True
+
+    def default(self, rt: ResourceType, obj: JsonObject) -> JsonObject:
+        constants: JsonObject = {
+            "failurePolicy": "Fail",
+            "matchPolicy": "Equivalent",
+            "namespaceSelector": {},
+            "objectSelector": {},
+            "timeoutSeconds": 10,
+        }
+        if rt.kind == "MutatingWebhookConfiguration":
+            constants["reinvocationPolicy"] = "Never"
+
+        def webhook(one: JsonObject) -> JsonObject:
+            made = filled(one, constants)
+            made = replaced(made, "rules", each(_webhook_rule))
+            return replaced(made, "clientConfig", _client_config)
+
+        return replaced(obj, "webhooks", each(webhook))
+
+
+def _resources(value: Any) -> JsonObject:
+    made = filled(value, {"matchPolicy": "Equivalent", "namespaceSelector": {}, "objectSelector": {}})
+    for key in ("resourceRules", "excludeResourceRules"):
+        made = replaced(made, key, each(_webhook_rule))
+    return made
+
+
+class AdmissionPolicyStrategy(Strategy):
+    """Policies in CEL, and their bindings."""
+
+    generation = True
+    status_keeps_metadata = True
+
+    def default(self, rt: ResourceType, obj: JsonObject) -> JsonObject:
+        def spec(one: JsonObject) -> JsonObject:
+            if rt.kind.endswith("Policy"):
+                one = filled(one, {"failurePolicy": "Fail"})
+            one = replaced(one, "matchConstraints", _resources)
+            return replaced(one, "matchResources", _resources)
+
+        return replaced(obj, "spec", spec)
+
+    def prepare_create(self, rt: ResourceType, obj: JsonObject, ctx: Context) -> JsonObject:
+        return super().prepare_create(rt, obj, ctx)
