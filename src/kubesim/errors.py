@@ -188,7 +188,8 @@ def already_exists(group_resource: str, name: str) -> StatusError:
 def generated_name_conflict(group_resource: str, name: str) -> StatusError:
     """All tries of a generateName were taken."""
     details = _details(group_resource, name)
-    text = f"{group_resource} {quoted(name)} already exists, the server was not able to generate a unique name for the object"
+    why = "the server was not able to generate a unique name for the object"
+    text = f"{group_resource} {quoted(name)} already exists, {why}"
     return StatusError(409, "AlreadyExists", text, {**details, "retryAfterSeconds": 1}, {"Retry-After": "1"})
 
 

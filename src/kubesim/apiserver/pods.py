@@ -7,6 +7,7 @@ rules of their own.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from datetime import datetime
 from typing import Any
@@ -21,6 +22,7 @@ from kubesim.apiserver.requests import JsonObject, Query, Reply, StreamReply
 from kubesim.errors import FieldError, StatusError
 
 KUBELET_PORT = 10250
+FIRST_LINE = 0.25
 
 
 def _pod(call: Call) -> JsonObject:
@@ -93,19 +95,28 @@ async def log(core: Core, call: Call) -> Reply | StreamReply:
     path = f"containerLogs/{meta['namespace']}/{meta['name']}/{container}"
     kubelet = _kubelet(core, pod, path)
     stream = kubelet.logs(meta["namespace"], meta["name"], container, options)
-    try:
-        first = await anext(stream, None)
-    except NodeError as error:
-        raise _refused(error) from None
+    first = asyncio.ensure_future(_next(stream))
+    # A refusal comes at once and becomes a Status; the first line of a log that is followed may take its
+    # time.
+    await asyncio.wait({first}, timeout=FIRST_LINE)
+    if first.done():
+        try:
+            first.result()
+        except NodeError as error:
+            raise _refused(error) from None
     return StreamReply(chunks=_limited(first, stream, options.limit_bytes), content_type="text/plain")
 
 
+async def _next(stream: AsyncIterator[bytes]) -> bytes | None:
+    return await anext(stream, None)
+
+
 async def _limited(
-    first: bytes | None, stream: AsyncIterator[bytes], limit: int | None
+    first: asyncio.Future[bytes | None], stream: AsyncIterator[bytes], limit: int | None
 ) -> AsyncIterator[bytes]:
     left = limit
     try:
-        chunk = first
+        chunk = await first
         while chunk is not None:
             if left is not None:
                 chunk = chunk[:left]
@@ -116,6 +127,7 @@ async def _limited(
                 return
             chunk = await anext(stream, None)
     finally:
+        first.cancel()
         close = getattr(stream, "aclose", None)
         if close is not None:
             await close()

@@ -48,7 +48,11 @@ class Renderer:
         self._head = head(rt.api_version, rt.kind)
         self._same = rt is storage or (rt.group, rt.version) == (storage.group, storage.version)
         if self._include not in ("None", "Metadata", "Object") and wanted.form == "Table":
-            raise errors.bad_request(f"unrecognized includeObject value: {errors.quoted(self._include)}")
+            given = errors.quoted(self._include)
+            raise errors.bad_request(
+                f"Unable to convert to Table as requested: includeObject: Invalid value: {given}: "
+                "must be 'Metadata', 'Object', 'None', or empty"
+            )
 
     @property
     def shareable(self) -> bool:

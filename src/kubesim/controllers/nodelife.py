@@ -1,7 +1,7 @@
 """What becomes of a node whose kubelet falls silent: Ready turns Unknown, taints follow the conditions.
 
-Only nodes that have a Lease are watched for silence: a node that somebody made by hand, as simulations and tests do,
-is as ready as its maker says. Pods are evicted from tainted nodes when their toleration has run out.
+Only nodes that have a Lease are looked after: a node that somebody made by hand, without a kubelet, is as ready and as
+tainted as its maker says. Pods are evicted from tainted nodes when their toleration has run out.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import logging
 from collections.abc import Callable
 from datetime import UTC, datetime
 
-from kubesim.controllers.informer import Informers, Object
+from kubesim.controllers.informer import Change, Informers, Object, split_key
 from kubesim.controllers.workqueue import WorkQueue, work
 from kubewire.client import Client
 from kubewire.errors import NotFound
@@ -49,6 +49,7 @@ class NodeLifecycle:
         self._renewed: dict[str, tuple[str, float]] = {}  # node -> renewTime, when we saw it, in our own time
         self._queue = WorkQueue()
         self._nodes.subscribe(lambda change: self._queue.add(change.key))
+        self._leases.subscribe(self._lease_changed)
 
     async def run(self) -> None:
         """Work until cancelled."""
@@ -65,9 +66,15 @@ class NodeLifecycle:
         if self._is_silent(name, asyncio.get_running_loop().time()) and _ready(node) not in ("Unknown", None):
             await self._mark_unknown(node)
             return PERIOD
+        if self._leases.get(f"{LEASE_NAMESPACE}/{name}") is None:
+            return None
         await self._taint(node)
-        wait = await self._evict(node)
-        return min(wait, PERIOD) if self._leases.get(f"{LEASE_NAMESPACE}/{name}") else None
+        return min(await self._evict(node), PERIOD)
+
+    def _lease_changed(self, change: Change) -> None:
+        namespace, name = split_key(change.key)
+        if namespace == LEASE_NAMESPACE and change.old is None:  # renewals are looked at once in a period
+            self._queue.add(name)
 
     def _is_silent(self, name: str, at: float) -> bool:
         """Judged by our own clock: what counts is that the Lease has not changed, not what time it says."""

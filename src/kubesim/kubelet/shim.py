@@ -50,6 +50,8 @@ KILL_ROUND = 0.01
 KILL_LIMIT = 10.0
 """Seconds after which a process that survives SIGKILL (stuck in the kernel) is given up and named."""
 ATTACH_FLUSH = 1.0
+NOT_STARTED = 128
+"""The exit code of a container whose main process could not be started, as containerd reports it."""
 
 
 def main(directory: str, starter: socket.socket | None) -> NoReturn:
@@ -166,10 +168,11 @@ class Shim:
 
     def _fail(self, error: StartError | OSError) -> None:
         now = time.time()
-        code = error.exit_code if isinstance(error, StartError) else 128
         message = error.message if isinstance(error, StartError) else str(error)
         self._log.close()
-        end = Exit(exit_code=code, started_at=now, finished_at=now, reason="StartError", message=message)
+        end = Exit(
+            exit_code=NOT_STARTED, started_at=now, finished_at=now, reason="StartError", message=message
+        )
         containerfiles.write_json(os.path.join(self._directory, containerfiles.EXIT), end.to_json())
         if self._starter is not None:
             self._answer(self._starter, {"error": message, "exit": end.to_json()})

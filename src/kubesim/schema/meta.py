@@ -46,7 +46,10 @@ _SUBDOMAIN_RULE = (
     "a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '-' or '.', and must start "
     "and end with an alphanumeric character"
 )
-_QUALIFIED_RULE = "must consist of alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric character"
+_QUALIFIED_RULE = (
+    "must consist of alphanumeric characters, '-', '_' or '.', "
+    "and must start and end with an alphanumeric character"
+)
 _VALUE_RULE = (
     "a valid label must be an empty string or consist of alphanumeric characters, '-', '_' or '.', and must start "
     "and end with an alphanumeric character"
@@ -118,8 +121,8 @@ def qualified_name(name: str) -> tuple[str, ...]:
     parts = name.split("/")
     wrong: list[str] = []
     if len(parts) > 2:
-        text = f"a qualified name {_QUALIFIED_TEXT} with an optional DNS subdomain prefix and '/' (e.g. 'example.com/MyName')"
-        return (text,)
+        optional = "with an optional DNS subdomain prefix and '/' (e.g. 'example.com/MyName')"
+        return (f"a qualified name {_QUALIFIED_TEXT} {optional}",)
     if len(parts) == 2:
         if not parts[0]:
             wrong.append("prefix part must be non-empty")
@@ -182,7 +185,7 @@ def labels(value: Mapping[str, str] | None, path: str) -> list[FieldError]:
     return found
 
 
-def annotations(value: Mapping[str, str] | None, path: str) -> list[FieldError]:
+def annotation_errors(value: Mapping[str, str] | None, path: str) -> list[FieldError]:
     found: list[FieldError] = []
     size = 0
     for key, text in (value or {}).items():
@@ -263,7 +266,7 @@ def metadata_errors(
     if "labels" in meta:
         found.extend(labels(meta["labels"], "metadata.labels"))
     if "annotations" in meta:
-        found.extend(annotations(meta["annotations"], "metadata.annotations"))
+        found.extend(annotation_errors(meta["annotations"], "metadata.annotations"))
     if "ownerReferences" in meta:
         found.extend(_owner_references(meta["ownerReferences"], "metadata.ownerReferences"))
     if "finalizers" in meta:
@@ -287,7 +290,10 @@ def metadata_update_errors(old: JsonObject, new: JsonObject) -> list[FieldError]
     if old.get("deletionTimestamp"):
         added = [one for one in new.get("finalizers", ()) if one not in old.get("finalizers", ())]
         if added:
-            why = f"no new finalizers can be added if the object is being deleted, found new finalizers {_go_set(added)}"
+            why = (
+                "no new finalizers can be added if the object is being deleted, found new finalizers "
+                + _go_set(added)
+            )
             found.append(forbidden_field("metadata.finalizers", why))
     if new.get("generation", 0) < old.get("generation", 0):
         generation = new.get("generation", 0)

@@ -100,10 +100,7 @@ def parse(text: str) -> Quantity:
     factor, power, form = _scale(suffix)
     number = int((whole or "0") + fraction) * factor * NANO
     power -= len(fraction)
-    if power >= 0:
-        nanos = number * 10 ** min(power, 64)
-    else:
-        nanos = -(-number // 10**-power)
+    nanos = number * 10 ** min(power, 64) if power >= 0 else -(-number // 10 ** min(-power, 512))
     nanos = min(nanos, _MAX)
     return Quantity(-nanos if sign == "-" else nanos, form)
 

@@ -112,7 +112,10 @@ class Guard:
                     return await action()
         except TimeoutError:
             if slot:
-                error: InfraError = Unreachable(f"{self.name} did not answer within {timeout:g} s ({what}).")
+                error: InfraError = Unreachable(
+                    f"{self.name} did not answer within {timeout:g} s ({what}).",
+                    remedy="check that it is running, and the network or VPN to it",
+                )
                 self._failed(error, begun)
             else:
                 error = Unreachable(

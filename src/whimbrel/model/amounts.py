@@ -79,9 +79,7 @@ def infra(text: str) -> str:
     kind, slash, context = text.strip().partition("/")
     if kind.lower() in ("k8s", "kubernetes"):
         if slash and not context:
-            raise Refused(
-                "the name of the context is missing after 'k8s/'", "`whim check` lists the contexts"
-            )
+            raise Refused("the context is missing after 'k8s/'", "`whim check` lists the contexts")
         if context == "*":
             return "k8s"
         return f"k8s/{context}" if context else "k8s"

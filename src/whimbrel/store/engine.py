@@ -242,6 +242,7 @@ def _engine(path: Path, begin: str) -> Engine:
         "sqlite://",
         creator=connect,
         poolclass=NullPool,
+        hide_parameters=True,  # an error in a log must not carry values of rows: they may be secrets
         json_serializer=_to_json,
         json_deserializer=orjson.loads,
     )

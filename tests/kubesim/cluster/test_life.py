@@ -274,9 +274,10 @@ async def test_what_is_owned_goes_with_its_owner(paths: ClusterPaths) -> None:
 
 
 def kubectl(*arguments: str) -> str:
-    """Run the real kubectl; its standard output."""
+    """Run the real kubectl, which keeps a cache at home; its standard output."""
     done = subprocess.run(
         ["kubectl", "--context", "kubesim-c", *arguments],
+        env={**os.environ, "HOME": os.environ["KUBESIM_HOME"]},
         capture_output=True,
         text=True,
         timeout=LIMIT,

@@ -92,7 +92,7 @@ async def test_a_second_stop_can_only_shorten_the_grace(box: Box) -> None:
 async def test_a_command_that_cannot_be_started_ends_the_container_with_the_reason(box: Box) -> None:
     directory = await box.start("main", "nonesuch")
     end = await ended(directory)
-    assert (end.exit_code, end.reason) == (127, "StartError")
+    assert (end.exit_code, end.reason) == (128, "StartError")
     assert end.message == 'exec: "nonesuch": executable file not found in $PATH'
 
 

@@ -1,14 +1,15 @@
 """One server of the crash test, as a process: `crash_server.py STATE CLOUD GATE LEASE [unfenced]`.
 
 Its operation makes two "VMs" in another database, the cloud, by name. `unfenced` switches off the proof of the fence:
-the control, which must show the faults that the fence prevents. A request whose body says so stops in the middle of its
-first step, after the cloud call and before anything is written, until the file GATE appears, and tells that it is there.
+the control, which must show the faults that the fence prevents. A request whose body says so stops in the middle of a
+step, after the cloud call and before anything is written, until the file GATE appears, and tells that it is there.
 """
 
 import asyncio
 import random
 import sqlite3
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -54,9 +55,13 @@ class Launch:
         await asyncio.to_thread(self.cloud.ensure, f"{run.id}-{name}", run.server_id)
         if run.body.get("stop_in") == name and run.fence == 1:
             self.gate.with_suffix(".reached").write_text(run.server_id)
-            while not self.gate.exists():
-                await asyncio.sleep(0.02)
+            await asyncio.to_thread(_wait_for, self.gate)
         return {"vm": f"{run.id}-{name}"}
+
+
+def _wait_for(gate: Path) -> None:
+    while not gate.exists():
+        time.sleep(0.02)
 
 
 async def main() -> None:

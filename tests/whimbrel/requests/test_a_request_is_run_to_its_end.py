@@ -39,6 +39,10 @@ async def ended(engine: Engine, id: str) -> requests.Request:
     return await asyncio.wait_for(engine.wait(id), 20)
 
 
+async def nothing_runs(engine: Engine) -> None:
+    await asyncio.wait_for(engine._idle.wait(), 20)
+
+
 async def all_events(engine: Engine, id: str, after: int = 0) -> list[Event]:
     async with asyncio.timeout(20):
         return [event async for event in engine.events(id, after)]
@@ -191,8 +195,7 @@ async def test_short_work_may_finish_while_the_server_drains(make: Make) -> None
     request = await engine.submit("launch", "s", {}, "me")
     await asyncio.wait_for(started.wait(), 20)
     draining = asyncio.create_task(engine.drain(grace=15))
-    while not engine.draining:
-        await asyncio.sleep(0)
+    await asyncio.wait_for(engine._draining.wait(), 20)
     gate.set()
     await asyncio.wait_for(draining, 20)
     assert (await engine.get(request.id)).state is RequestState.SUCCEEDED
@@ -314,8 +317,7 @@ async def test_a_stuck_operation_loses_its_lease_in_bounded_time_and_another_ser
     done = await ended(second, request.id)
     assert (done.output, done.losses) == ({"by": "second"}, 1)
     release.set()
-    while first.running:
-        await asyncio.sleep(0.01)
+    await nothing_runs(first)
     assert late == ["LostLease"]
     assert (await second.get(request.id)) == done
     assert [
@@ -486,8 +488,7 @@ async def test_a_write_of_an_operation_is_fenced(make: Make, store: Store) -> No
     engine = await make(launch=launch)
     request = await engine.submit("launch", "s", {}, "me")
     await asyncio.wait_for(taken.wait(), 20)
-    while engine.running:
-        await asyncio.sleep(0.01)
+    await nothing_runs(engine)
     assert await store.read(things.left) == []
     assert (await engine.get(request.id)).state is RequestState.RUNNING, "the outcome was not written either"
 

@@ -14,6 +14,7 @@ import sys
 import time
 import uuid
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -121,6 +122,9 @@ class World:
             probe.close()
         return True
 
+    def owns_nothing(self, server_id: str) -> bool:
+        return not self.ask("SELECT 1 FROM requests WHERE owner = ?", server_id)
+
     def finished(self) -> int:
         return len(self.ask("SELECT 1 FROM requests WHERE state = 'succeeded'"))
 
@@ -191,8 +195,7 @@ def test_with_kill_9_and_zombies_nothing_is_lost_and_nothing_happens_twice(world
             alive[world.id_of(fresh)] = fresh
         else:
             world.stop(alive[victim])
-            mine = "SELECT 1 FROM requests WHERE owner = ?"
-            world.until("its work was taken away", lambda victim=victim: not world.ask(mine, victim))  # type: ignore[misc]
+            world.until("its work was taken away", partial(world.owns_nothing, victim))
             os.kill(alive[victim].pid, signal.SIGCONT)
     world.until("everything is done", lambda: world.finished() == len(ids), 60)
     world.check_nothing_lost_and_nothing_twice(ids)

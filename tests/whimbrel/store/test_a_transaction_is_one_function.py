@@ -104,6 +104,19 @@ async def test_a_constraint_refuses_and_the_store_goes_on(store: Store) -> None:
     assert await store.write(lambda c: add(c, "x")) == "x"
 
 
+async def test_an_error_of_the_database_never_shows_the_values_of_a_row(store: Store) -> None:
+    def twice(connection: Connection) -> None:
+        for _ in range(2):
+            connection.execute(
+                insert(servers).values(id="hunter2", version="hunter2", pid=1, started_at=1.0, seen_at=1.0)
+            )
+
+    with pytest.raises(IntegrityError) as refused:
+        await store.write(twice)
+    assert "servers.id" in str(refused.value)
+    assert "hunter2" not in str(refused.value)
+
+
 async def test_when_sqlite_drops_the_transaction_the_whole_group_fails_and_the_store_goes_on(
     store: Store,
 ) -> None:

@@ -63,7 +63,7 @@ def container_resources(resources: JsonObject, path: str) -> list[FieldError]:
     found: list[FieldError] = []
     for kind, amounts in (("limits", limits), ("requests", requests)):
         for name, text in amounts.items():
-            here = f"{path}.{kind}[{name}]" if kind == "limits" else f"{path}.{kind}[{name}]"
+            here = f"{path}.{kind}[{name}]"
             found += _name_errors(name, here) + amount_errors(name, text, here)
     for name, text in requests.items():
         found += _limit_errors(name, text, limits, path)

@@ -212,8 +212,8 @@ _HANDLERS = ("exec", "httpGet", "tcpSocket", "grpc", "sleep")
 def _handler(handler: JsonObject, path: str) -> list[FieldError]:
     found: list[FieldError] = []
     kinds = [kind for kind in _HANDLERS if kind in handler]
-    for kind in kinds[1:]:
-        found.append(forbidden_field(f"{path}.{kind}", "may not specify more than 1 handler type"))
+    why = "may not specify more than 1 handler type"
+    found.extend(forbidden_field(f"{path}.{kind}", why) for kind in kinds[1:])
     if not kinds:
         return [required(path, "must specify a handler type")]
     kind, action = kinds[0], handler[kinds[0]]
@@ -384,16 +384,12 @@ def init_containers(
             found.append(not_supported(f"{here}.restartPolicy", policy, ("Always",)))
         if policy == "Always":
             continue
-        if one.get("lifecycle"):
-            found.append(
-                forbidden_field(
-                    f"{here}.lifecycle", "may not be set for init containers without restartPolicy=Always"
-                )
-            )
-        for probe in ("livenessProbe", "readinessProbe", "startupProbe"):
-            if probe in one:
-                why = "may not be set for init containers without restartPolicy=Always"
-                found.append(forbidden_field(f"{here}.{probe}", why))
+        why = "may not be set for init containers without restartPolicy=Always"
+        found.extend(
+            forbidden_field(f"{here}.{key}", why)
+            for key in ("lifecycle", "livenessProbe", "readinessProbe", "startupProbe")
+            if one.get(key) is not None
+        )
     return found
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import re
 
 import orjson
 
@@ -18,7 +17,7 @@ from kubesim.errors import (
     required,
     too_long,
 )
-from kubesim.schema.meta import config_key, dns_label, dns_subdomain, qualified_name
+from kubesim.schema.meta import config_key, dns_label, qualified_name
 from kubesim.schema.registry import ResourceType
 
 DATA_LIMIT = 1024 * 1024
@@ -134,10 +133,7 @@ class NamespaceStrategy(Strategy):
         self, rt: ResourceType, old: JsonObject, new: JsonObject, subresource: str, ctx: Context
     ) -> JsonObject:
         if subresource == "finalize":
-            made = {**old, "metadata": {**new["metadata"]}, "spec": new["spec"]}
-            if new["metadata"].get("finalizers") != old["metadata"].get("finalizers"):
-                made["metadata"] = {**new["metadata"]}
-            return made
+            return {**old, "metadata": new["metadata"], "spec": new["spec"]}
         made = super().prepare_update(rt, old, new, subresource, ctx)
         return put(made, "spec", old["spec"])
 
@@ -180,11 +176,6 @@ class NodeStrategy(Strategy):
             obj = put(obj, "spec", {**spec, "podCIDR": many[0]})
         return obj
 
-    def prepare_update(
-        self, rt: ResourceType, old: JsonObject, new: JsonObject, subresource: str, ctx: Context
-    ) -> JsonObject:
-        return super().prepare_update(rt, old, new, subresource, ctx)
-
     def validate(self, rt: ResourceType, obj: JsonObject) -> list[FieldError]:
         return placement.taints((obj.get("spec") or {}).get("taints") or [], "spec.taints")
 
@@ -223,7 +214,12 @@ class LeaseStrategy(Strategy):
         return found
 
 
-_COMPONENT = re.compile(r"\S", re.ASCII)
+_OLD_EVENT_FIELDS = (
+    ("deprecatedFirstTimestamp", "firstTimestamp"),
+    ("deprecatedLastTimestamp", "lastTimestamp"),
+    ("deprecatedCount", "count"),
+    ("deprecatedSource", "source"),
+)
 
 
 class EventStrategy(Strategy):
@@ -234,9 +230,6 @@ class EventStrategy(Strategy):
     def validate_create(self, rt: ResourceType, obj: JsonObject) -> list[FieldError]:
         found = super().validate_create(rt, obj)
         return found + self._strict(obj) if rt.group == "events.k8s.io" else found
-
-    def _named(self, rt: ResourceType) -> tuple[str, str]:
-        return ("regarding", "") if rt.group == "events.k8s.io" else ("involvedObject", "")
 
     def validate(self, rt: ResourceType, obj: JsonObject) -> list[FieldError]:
         key = "regarding" if rt.group == "events.k8s.io" else "involvedObject"
@@ -276,20 +269,7 @@ class EventStrategy(Strategy):
                 found.append(invalid_value(key, "", f"can have at most {limit} characters"))
         if len(obj.get("note", "")) > 1024:
             found.append(invalid_value("note", "", "can have at most 1024 characters"))
-        for old, shown in (
-            ("deprecatedFirstTimestamp", "firstTimestamp"),
-            ("deprecatedLastTimestamp", "lastTimestamp"),
-        ):
-            if obj.get(old):
-                found.append(invalid_value(shown, "", "needs to be unset"))
-        if obj.get("deprecatedCount"):
-            found.append(invalid_value("count", "", "needs to be unset"))
-        if obj.get("deprecatedSource"):
-            found.append(invalid_value("source", "", "needs to be unset"))
+        found.extend(
+            invalid_value(shown, "", "needs to be unset") for old, shown in _OLD_EVENT_FIELDS if obj.get(old)
+        )
         return found
-
-
-class EndpointsStrategy(Strategy):
-    """Endpoints, and whatever else has nothing but names to check."""
-
-    name_rule = staticmethod(dns_subdomain)

@@ -41,11 +41,8 @@ class PodStrategy(Strategy):
     ) -> JsonObject:
         if subresource == "ephemeralcontainers":
             listed = new["spec"].get("ephemeralContainers")
-            spec = (
-                put(old["spec"], "ephemeralContainers", listed)
-                if listed
-                else drop(old["spec"], "ephemeralContainers")
-            )
+            rest = drop(old["spec"], "ephemeralContainers")
+            spec = put(rest, "ephemeralContainers", listed) if listed else rest
             made = {**old, "spec": spec, "metadata": _identity(old, new)}
             return self.count_generation(old, made)
         if subresource == "resize":
@@ -106,8 +103,6 @@ class PodStrategy(Strategy):
     def reset_fields(self, rt: ResourceType, subresource: str) -> tuple[tuple[str, ...], ...]:
         if subresource == "status":
             return (("metadata", "deletionTimestamp"), ("metadata", "ownerReferences"), ("spec",))
-        if subresource in ("ephemeralcontainers", "resize"):
-            return (("status",),)
         return (("status",),)
 
 

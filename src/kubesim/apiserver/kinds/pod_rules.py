@@ -21,7 +21,7 @@ from kubesim.errors import (
     required,
 )
 from kubesim.schema.meta import (
-    annotations,
+    annotation_errors,
     dns_label,
     dns_subdomain,
     labels,
@@ -156,7 +156,7 @@ def template(obj: JsonObject, path: str) -> list[FieldError]:
     """A pod template of a workload."""
     meta = obj.get("metadata") or {}
     found = labels(meta.get("labels"), f"{path}.labels")
-    found += annotations(meta.get("annotations"), f"{path}.annotations")
+    found += annotation_errors(meta.get("annotations"), f"{path}.annotations")
     found += pod_spec(obj["spec"], f"{path}.spec")
     if obj["spec"].get("ephemeralContainers"):
         why = "ephemeral containers not allowed in pod template"

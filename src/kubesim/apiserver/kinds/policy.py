@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from kubesim.apiserver.kinds.base import Context, Strategy, put
+from kubesim.apiserver.kinds.base import Strategy, put
 from kubesim.apiserver.kinds.placement import label_selector
 from kubesim.apiserver.kinds.pod_defaults import each, filled, replaced
 from kubesim.apiserver.kinds.workloads import int_or_percent
@@ -327,6 +327,3 @@ class AdmissionPolicyStrategy(Strategy):
             return replaced(one, "matchResources", _resources)
 
         return replaced(obj, "spec", spec)
-
-    def prepare_create(self, rt: ResourceType, obj: JsonObject, ctx: Context) -> JsonObject:
-        return super().prepare_create(rt, obj, ctx)

@@ -158,9 +158,10 @@ def _carried(old: JsonObject, new: JsonObject) -> JsonObject:
             for one in made.get("ports") or ()
         ]
     elif _has_node_ports(old) and not _has_node_ports(new):
-        ports = {one.get("nodePort") for one in old.get("ports") or ()}
+        dropped = {one.get("nodePort") for one in old.get("ports") or ()}
         made["ports"] = [
-            drop(one, "nodePort") if one.get("nodePort") in ports else one for one in made.get("ports") or ()
+            drop(one, "nodePort") if one.get("nodePort") in dropped else one
+            for one in made.get("ports") or ()
         ]
         if not _external(made) and made.get("externalTrafficPolicy") == old.get("externalTrafficPolicy"):
             made.pop("externalTrafficPolicy", None)

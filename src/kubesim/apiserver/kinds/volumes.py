@@ -15,6 +15,7 @@ from kubesim.errors import (
 )
 from kubesim.schema.meta import config_key, dns_label
 
+ONE_TYPE = "may not specify more than 1 volume type"
 _MODE_RULE = "must be a number between 0 and 0777 (octal), both inclusive"
 _ORDER = (
     "emptyDir", "hostPath", "gitRepo", "gcePersistentDisk", "awsElasticBlockStore", "secret", "nfs", "iscsi",
@@ -95,8 +96,7 @@ def _downward_items(source: JsonObject, path: str) -> list[FieldError]:
 def _projection(source: JsonObject, path: str) -> list[FieldError]:
     found: list[FieldError] = []
     kinds = list(source)
-    for kind in kinds[1:]:
-        found.append(forbidden_field(f"{path}.{kind}", "may not specify more than 1 volume type"))
+    found.extend(forbidden_field(f"{path}.{kind}", ONE_TYPE) for kind in kinds[1:])
     if not kinds:
         return [required(path, "must specify a volume type")]
     for kind in ("secret", "configMap"):
@@ -145,8 +145,7 @@ def volumes(listed: list[JsonObject], path: str) -> tuple[list[FieldError], dict
         kinds = [kind for kind in _ORDER if kind in one]
         if not kinds:
             found.append(required(here, "must specify a volume type"))
-        for kind in kinds[1:]:
-            found.append(forbidden_field(f"{here}.{kind}", "may not specify more than 1 volume type"))
+        found.extend(forbidden_field(f"{here}.{kind}", ONE_TYPE) for kind in kinds[1:])
         for kind in kinds[:1]:
             found += _source(kind, one[kind], f"{here}.{kind}")
         if not name:

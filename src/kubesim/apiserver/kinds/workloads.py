@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Any
+from typing import Any, ClassVar
 
 from kubesim.apiserver.kinds import pod_defaults, pod_rules
 from kubesim.apiserver.kinds.base import Context, Strategy, immutable, not_negative, put, with_meta
@@ -77,7 +77,7 @@ class _Workload(Strategy):
     """What all of them share: a template, a selector that stays, a generation."""
 
     generation = True
-    constants: JsonObject = {}
+    constants: ClassVar[JsonObject] = {}
 
     def default(self, rt: ResourceType, obj: JsonObject) -> JsonObject:
         spec = pod_defaults.filled(obj["spec"], self.constants)
@@ -94,7 +94,11 @@ class _Workload(Strategy):
 
 class DeploymentStrategy(_Workload):
     status_keeps_metadata = True
-    constants = {"replicas": 1, "revisionHistoryLimit": 10, "progressDeadlineSeconds": 600}
+    constants: ClassVar[JsonObject] = {
+        "replicas": 1,
+        "revisionHistoryLimit": 10,
+        "progressDeadlineSeconds": 600,
+    }
 
     def filled(self, spec: JsonObject) -> JsonObject:
         strategy = spec.get("strategy") or {}
@@ -138,7 +142,7 @@ class DeploymentStrategy(_Workload):
 
 
 class ReplicaSetStrategy(_Workload):
-    constants = {"replicas": 1}
+    constants: ClassVar[JsonObject] = {"replicas": 1}
 
     def validate(self, rt: ResourceType, obj: JsonObject) -> list[FieldError]:
         return counts(obj["spec"], "replicas", "minReadySeconds") + selector_and_template(obj["spec"])
@@ -147,7 +151,7 @@ class ReplicaSetStrategy(_Workload):
 class ReplicationControllerStrategy(_Workload):
     """The oldest one: its selector is a plain map, taken from the template if it is missing."""
 
-    constants = {"replicas": 1}
+    constants: ClassVar[JsonObject] = {"replicas": 1}
 
     def default(self, rt: ResourceType, obj: JsonObject) -> JsonObject:
         obj = super().default(rt, obj)
@@ -194,7 +198,7 @@ def _claim(template: JsonObject) -> JsonObject:
 
 
 class StatefulSetStrategy(_Workload):
-    constants = {
+    constants: ClassVar[JsonObject] = {
         "replicas": 1,
         "revisionHistoryLimit": 10,
         "podManagementPolicy": "OrderedReady",
@@ -257,7 +261,7 @@ class StatefulSetStrategy(_Workload):
 class DaemonSetStrategy(_Workload):
     """Counts the changes of its template in an annotation, a relic that clients still read."""
 
-    constants = {"revisionHistoryLimit": 10}
+    constants: ClassVar[JsonObject] = {"revisionHistoryLimit": 10}
 
     def filled(self, spec: JsonObject) -> JsonObject:
         strategy = spec.get("updateStrategy") or {}

@@ -97,9 +97,8 @@ def _canonical(rt: ResourceType, type_: ObjectType, merged: JsonObject, applied:
     except DecodeError as wrong:
         meta = applied.get("metadata") or {}
         named = f"{meta.get('namespace', '')}/{meta.get('name', '')}; {rt.group}/{rt.version}, Kind={rt.kind}"
-        raise errors.unclassified(
-            f"failed to convert new object ({named}) to proper version ({rt.api_version}): {wrong}"
-        ) from None
+        why = f"failed to convert new object ({named}) to proper version ({rt.api_version}): {wrong}"
+        raise errors.unclassified(why) from None
     return {"kind": rt.kind, "apiVersion": rt.api_version} | made
 
 

@@ -239,7 +239,8 @@ def _check_order(patch: list[Any], order: list[Any], key: str) -> None:
             continue
         at = _position(order, one, key)
         if at <= last:
+            shown, wanted = printed(patch), printed(order)
             raise errors.unclassified(
-                f"The order in patch list:\n{printed(patch)}\n doesn't match $setElementOrder list:\n{printed(order)}\n\n"
+                f"The order in patch list:\n{shown}\n doesn't match $setElementOrder list:\n{wanted}\n\n"
             )
         last = at

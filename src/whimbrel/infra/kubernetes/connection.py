@@ -19,6 +19,7 @@ from whimbrel.infra.kubernetes.failures import translate
 from whimbrel.infra.kubernetes.settings import KubernetesSettings
 
 T = TypeVar("T")
+_MARGIN = 0.5
 OpenClient = Callable[[Connection, KubernetesSettings], Client]
 
 
@@ -72,9 +73,9 @@ class Link:
         return self._client
 
     async def call(self, what: str, action: Callable[[Client], Awaitable[T]], *, timeout: float) -> T:
-        """One call, guarded."""
+        """One call, guarded. The client's own deadline is a little shorter: it can say more."""
         client = self.client()
-        return await self.guard.call(what, lambda: action(client), timeout=timeout)
+        return await self.guard.call(what, lambda: action(client), timeout=timeout + _MARGIN)
 
     @asynccontextmanager
     async def stream(self, what: str) -> AsyncIterator[Client]:

@@ -127,6 +127,8 @@ class Wait:
         """One sentence, when it is another one than before."""
         running = sum(state.phase == "running" for state in states)
         waiting = [state for state in states if state.phase != "running"]
+        if waiting and all(state.phase == "absent" for state in states):
+            return  # they have just been asked for
         of = f"{running} of {len(states)} nodes run" if len(states) > 1 else ""
         if not waiting:
             text = of or "the node runs"

@@ -28,6 +28,7 @@ from whimbrel.model.names import node_name
 
 CHECK_BUDGET = 5.5
 _FRESH, _STALE = 10.0, 300.0
+_PAGES = 3  # how many slow pages a whole list may cost
 _FIRST_LOOK, _LAST_LOOK = 0.05, 1.0
 
 
@@ -68,7 +69,10 @@ class KubernetesInfra:
             known = (
                 error
                 if isinstance(error, InfraError)
-                else Unreachable(f"{self.name} did not answer within {CHECK_BUDGET:g} s.")
+                else Unreachable(
+                    f"{self.name} did not answer within {CHECK_BUDGET:g} s.",
+                    remedy="check that it is running, and the network or VPN to it",
+                )
             )
             seconds = time.monotonic() - begun
             return Check(
@@ -130,8 +134,9 @@ class KubernetesInfra:
             states = await wait.until_running(found, max(0.1, deadline - time.monotonic()))
         except OutOfCapacity as error:
             raise await self._with_what_is_free(error, spec) from None
-        others = [thing_of(spec, self.name, obj) for obj in found.others]
-        return Observation(nodes=states, at=time.time(), others=others)
+        strangers = [thing_of(spec, self.name, obj) for obj in found.others if obj["kind"] == "Pod"]
+        services = [thing for thing in self.things(spec) if thing.kind == "Service"]
+        return Observation(nodes=states, at=time.time(), others=[*strangers, *services])
 
     async def observe(self, spec: ClusterSpec) -> Observation:
         """See `Infra`."""
@@ -182,7 +187,7 @@ class KubernetesInfra:
             "machines",
             "listing its machines",
             action,
-            timeout=self._settings.deadlines.page,
+            timeout=_PAGES * self._settings.deadlines.page,
             fresh=_FRESH,
             stale=_STALE,
         )
@@ -267,7 +272,9 @@ class KubernetesInfra:
         try:
             machines = (await self._machines()).value
             there = await self._link.call(
-                "listing all pods", lambda client: client.list(PODS), timeout=self._settings.deadlines.page
+                "listing all pods",
+                lambda client: client.list(PODS),
+                timeout=_PAGES * self._settings.deadlines.page,
             )
         except InfraError:
             return error
