@@ -51,6 +51,8 @@ class Streams:
 
     def __init__(self) -> None:
         self.draining = False
+        self.none_open = asyncio.Event()
+        self.none_open.set()
         self._tasks: set[asyncio.Task[Any]] = set()
 
     def __len__(self) -> int:
@@ -75,6 +77,7 @@ class Streams:
 
         forget = connection.on_lost(end) if connection is not None else None
         self._tasks.add(task)
+        self.none_open.clear()
         try:
             await work
         except asyncio.CancelledError:
@@ -83,6 +86,8 @@ class Streams:
             task.uncancel()
         finally:
             self._tasks.discard(task)
+            if not self._tasks:
+                self.none_open.set()
             if forget is not None:
                 forget()
 

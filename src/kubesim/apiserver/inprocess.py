@@ -156,6 +156,8 @@ class _Stream:
 
     async def _next(self, iterator: AsyncIterator[bytes]) -> bytes | None:
         """The next chunk; None at the end, which a draining server brings about."""
+        if self._api.streams.draining:
+            return None
         chunk: bytes | None = None
 
         async def take() -> None:

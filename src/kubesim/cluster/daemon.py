@@ -37,13 +37,13 @@ from kubesim.cluster.files import try_lock
 from kubesim.cluster.home import ClusterPaths
 from kubesim.cluster.pki import PkiFiles
 from kubesim.cluster.record import ClusterRecord, read_record
-from kubesim.controllers.informer import Informers
 from kubesim.controllers.manager import all_controllers, run_all
 from kubesim.kubelet.proc import identify
 from kubesim.kubelet.process import ProcessKubelet
 from kubesim.scheduler.scheduler import Scheduler
 from kubesim.store import Store, StoreError, open_store
 from kubewire.client import Client
+from kubewire.informer import Informers
 from kubewire.resources import NODES, SERVICE_ACCOUNTS
 
 log = logging.getLogger("kubesim")

@@ -5,10 +5,10 @@ Both are made the moment a namespace appears, because pods cannot be created wit
 
 from __future__ import annotations
 
-from kubesim.controllers.informer import Change, Informers, split_key
 from kubesim.controllers.workqueue import WorkQueue, work
 from kubewire.client import Client
 from kubewire.errors import AlreadyExists, Forbidden, NotFound
+from kubewire.informer import Change, Informers, split_key
 from kubewire.resources import CONFIG_MAPS, NAMESPACES, SERVICE_ACCOUNTS
 
 ROOT_CA = "kube-root-ca.crt"

@@ -11,9 +11,9 @@ import logging
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
-from kubesim.controllers.informer import Object
 from kubewire.client import Client
 from kubewire.errors import KubeError, NotFound
+from kubewire.informer import Object
 from kubewire.resources import EVENTS
 
 log = logging.getLogger(__name__)

@@ -11,11 +11,11 @@ import asyncio
 import logging
 
 from kubesim.controllers import discovery
-from kubesim.controllers.informer import Change, Informers
 from kubesim.controllers.ownership import FOREGROUND, ORPHAN, Node, Owner, OwnershipGraph, node_of
 from kubesim.controllers.workqueue import WorkQueue, work
 from kubewire.client import Client
 from kubewire.errors import KubeError, NotFound
+from kubewire.informer import Change, Informers
 from kubewire.resources import Resource
 
 log = logging.getLogger(__name__)

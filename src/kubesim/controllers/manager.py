@@ -9,11 +9,11 @@ from typing import Protocol
 from kubesim.controllers.accounts import AccountsController
 from kubesim.controllers.eventttl import EventExpiry
 from kubesim.controllers.garbage import GarbageCollector
-from kubesim.controllers.informer import Informers
 from kubesim.controllers.namespaces import NamespaceController
 from kubesim.controllers.nodelife import NodeLifecycle
 from kubesim.controllers.podgc import PodCollector
 from kubewire.client import Client
+from kubewire.informer import Informers
 
 log = logging.getLogger(__name__)
 

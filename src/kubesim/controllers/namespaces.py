@@ -14,10 +14,10 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 from kubesim.controllers import discovery
-from kubesim.controllers.informer import Informers, Object
 from kubesim.controllers.workqueue import WorkQueue, work
 from kubewire.client import Client
 from kubewire.errors import ApiError, NotFound
+from kubewire.informer import Informers, Object
 from kubewire.resources import NAMESPACES, PODS, Resource
 
 log = logging.getLogger(__name__)

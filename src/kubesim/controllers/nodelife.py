@@ -11,10 +11,10 @@ import logging
 from collections.abc import Callable
 from datetime import UTC, datetime
 
-from kubesim.controllers.informer import Change, Informers, Object, split_key
 from kubesim.controllers.workqueue import WorkQueue, work
 from kubewire.client import Client
 from kubewire.errors import NotFound
+from kubewire.informer import Change, Informers, Object, split_key
 from kubewire.resources import LEASES, NODES, PODS
 
 log = logging.getLogger(__name__)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from kubesim.controllers.informer import Object
+from kubewire.informer import Object
 from kubewire.resources import Resource
 
 ORPHAN = "orphan"

@@ -11,9 +11,9 @@ import logging
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 
-from kubesim.controllers.informer import Informers, Object
 from kubewire.client import Client
 from kubewire.errors import KubeError, NotFound
+from kubewire.informer import Informers, Object
 from kubewire.resources import NODES, PODS
 
 log = logging.getLogger(__name__)

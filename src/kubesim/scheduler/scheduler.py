@@ -13,7 +13,6 @@ from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from datetime import UTC, datetime
 
-from kubesim.controllers.informer import Change, Informers
 from kubesim.scheduler import reports
 from kubesim.scheduler.cache import Cache
 from kubesim.scheduler.framework import Decision, Framework
@@ -22,6 +21,7 @@ from kubesim.scheduler.preemption import Preemption, preempt
 from kubesim.scheduler.queue import PodQueue
 from kubewire.client import Client
 from kubewire.errors import Conflict, KubeError, NotFound
+from kubewire.informer import Change, Informers
 from kubewire.requests import PatchType
 from kubewire.resources import EVENTS, NODES, PODS
 

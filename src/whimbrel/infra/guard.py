@@ -217,7 +217,7 @@ class Guard:
         wait = max(0.0, self._until - now)
         when = f"will be tried again in {wait:.0f} s" if wait >= 1 else "is being tried again now"
         raise type(self._error)(
-            f"{self._error.message} (seen {now - self._opened:.0f} s ago; it {when})",
+            f"{self._error.message} (seen {now - self._learned:.0f} s ago; it {when})",
             remedy=self._error.remedy,
             details={**self._error.details, "breaker": "open", "retry_in": round(wait, 1)},
         )

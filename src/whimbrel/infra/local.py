@@ -13,12 +13,13 @@ import json
 import os
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
 from whimbrel.infra.base import Progress
+from whimbrel.infra.kubernetes.infra import KubernetesInfra
 from whimbrel.infra.kubernetes.settings import LOCAL_CONTEXT
 from whimbrel.model.errors import InfraError, InfraRefused, LeftBehind, Unreachable
 
@@ -46,9 +47,17 @@ class Local:
 
     name = NAME
 
-    def __init__(self, kubeconfig: Sequence[str | Path], *, command: Sequence[str] | None = None) -> None:
+    def __init__(
+        self,
+        kubeconfig: Sequence[str | Path],
+        *,
+        infra: Callable[[], KubernetesInfra] | None = None,
+        command: Sequence[str] | None = None,
+    ) -> None:
+        """`infra` gives the way to it, or raises `ContextNotFound`; without one, kubesim is asked how it is."""
         self._kubeconfig = str(kubeconfig[0]) if kubeconfig else None
-        self._command = list(command or (sys.executable, "-m", "kubesim"))
+        self._infra = infra
+        self._command = list(command or (sys.executable, "-P", "-m", "kubesim"))
 
     async def state(self) -> LocalState:
         """What there is, as kubesim says."""
@@ -56,6 +65,11 @@ class Local:
 
     async def running(self) -> bool:
         """Whether it runs and answers, and the kubeconfig that we were given leads to it."""
+        if self._infra is not None:
+            try:
+                return await self._infra().answers()
+            except InfraError:
+                return False
         state, kubeconfig = await self._look()
         return state is LocalState.RUNNING and (self._kubeconfig in (None, kubeconfig))
 
@@ -72,6 +86,8 @@ class Local:
                 f"The embedded Kubernetes could not be started: {_last(said, code)}",
                 remedy=f"look at `kubesim logs --name {CLUSTER}`",
             )
+        if self._infra is not None:
+            self._infra().forget_failures()
 
     async def down(self, progress: Progress) -> None:
         """Remove it with everything in it. Nothing there is as good."""

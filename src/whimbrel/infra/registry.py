@@ -56,9 +56,7 @@ class Infras:
             raise translate(f"k8s/{context}", "reading the kubeconfig", error) from error
         key = (_key(kubeconfig), context)
         if key not in self._infras:
-            settings = self._adjust(
-                context, KubernetesSettings(command=self._node_command, cpus=default_cpus(context))
-            )
+            settings = self._adjust(context, KubernetesSettings(command=self._node_command))
             self._infras[key] = KubernetesInfra(context, contexts, settings, opener=self._opener)
         return self._infras[key]
 
@@ -93,7 +91,7 @@ class Infras:
 
     def local(self, kubeconfig: Paths = ()) -> Local:
         """The embedded Kubernetes."""
-        return Local(list(kubeconfig) or default_paths())
+        return Local(list(kubeconfig) or default_paths(), infra=lambda: self.get(LOCAL, kubeconfig))
 
     def default_shape(self, infra: str) -> NodeShape:
         """What a node gets there when the task does not say."""

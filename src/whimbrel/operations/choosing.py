@@ -51,7 +51,9 @@ async def choose_place(
         InfraError: the one place that was named does not answer.
     """
     local = places.local(kubeconfig)
-    names = [local.name] if wanted in ("local", local.name) else list(await places.candidates(wanted, kubeconfig))
+    names = (
+        [local.name] if wanted in ("local", local.name) else list(await places.candidates(wanted, kubeconfig))
+    )
     if names in ([], [local.name]):
         return await _choose_local(places, local, num_nodes, resources, kubeconfig)
     offers = await asyncio.gather(

@@ -77,7 +77,6 @@ class Launch:
             async def start() -> None:
                 await local.up(run.report)
 
-            run.report("Starting the embedded Kubernetes on this machine")
             await run.step("local", start, deadline=LOCAL_UP)
         infra = self._tools.places.get(place["infra"], ask.kubeconfig)
         shape = NodeShape(**place["shape"])

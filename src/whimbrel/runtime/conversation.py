@@ -19,7 +19,18 @@ from whimbrel.runtime import framing
 
 logger = logging.getLogger(__name__)
 
-Data = bytes | AsyncIterator[bytes]
+
+@dataclass(frozen=True, slots=True)
+class Sized:
+    """A stream of data whose length is known before it begins."""
+
+    pieces: AsyncIterator[bytes]
+    length: int
+
+
+Data = bytes | Sized | AsyncIterator[bytes]
+"""What a script finds on its stdin. Only where the length is not known does it take a server (Kubernetes 1.30) that
+can tell the end of stdin."""
 IDLE = 60.0
 COLLECT_LIMIT = 64 * 1024 * 1024
 
@@ -55,6 +66,7 @@ class Conversation:
         self._said = b""
         self._bound: asyncio.Timeout | None = None
         self._failure: BaseException | None = None
+        self._endless: InfraRefused | None = None
         self.exit_code: int | None = None
 
     async def pieces(self) -> AsyncGenerator[tuple[int, bytes], None]:
@@ -88,14 +100,15 @@ class Conversation:
             if isinstance(data, bytes):
                 await self._write(data)
                 return
-            async for piece in data:
+            async for piece in data.pieces if isinstance(data, Sized) else data:
                 if not await self._write(piece):
                     return
         except Exception as error:
             self._failure = error
             self._wake(0)
             return
-        await self._close_stdin()
+        if not isinstance(data, Sized):
+            await self._close_stdin()
 
     async def _write(self, data: bytes) -> bool:
         """Whether it could be written. When not, the reader is the one that knows what that means."""
@@ -110,6 +123,8 @@ class Conversation:
     async def _close_stdin(self) -> None:
         try:
             await self._stream.close_stdin()
+        except InfraRefused as error:
+            self._endless = error  # it matters only to a script that waits for the end
         except InfraError as error:
             logger.debug("stdin of node %s: %s", self._node.name, error)
 
@@ -122,6 +137,8 @@ class Conversation:
         except TimeoutError:
             if self._failure is not None:
                 raise self._failure from None
+            if self._endless is not None:
+                raise self._endless from None
             raise NodeLost(
                 f"node {self._node.name} was silent for {self._idle:g} s while it should have answered"
             ) from None
@@ -159,7 +176,8 @@ async def converse(
 ) -> AsyncIterator[Conversation]:
     """Open a request; leaving the context ends the stream, not what the script has started."""
     nonce = framing.new_nonce()
-    head = framing.compose(script, nonce, data_length=len(data) if isinstance(data, bytes) else None)
+    length = len(data) if isinstance(data, bytes) else data.length if isinstance(data, Sized) else None
+    head = framing.compose(script, nonce, data_length=length)
     async with node.exec(framing.ARGV, stdin=True) as stream:
         talk = Conversation(node, stream, nonce, idle)
         writer = asyncio.create_task(talk.send(head, data), name=f"stdin of {node.name}")

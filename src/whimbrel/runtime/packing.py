@@ -13,7 +13,8 @@ from collections.abc import Iterator
 from whimbrel.model.errors import InfraRefused
 from whimbrel.model.manifest import Entry, Kind
 
-TAR_END = b"\0" * tarfile.RECORDSIZE  # a whole record, so that no reader waits for the rest of one
+TAR_END = b"\0" * 2 * tarfile.RECORDSIZE
+"""The end of an archive, long enough that no reader waits for the rest of a record: not every stream has an EOF."""
 PLAIN_END = b"end 0 0 -\n"
 
 _TYPES = {Kind.FILE: tarfile.REGTYPE, Kind.DIR: tarfile.DIRTYPE, Kind.LINK: tarfile.SYMTYPE}

@@ -22,7 +22,7 @@ from whimbrel.infra.base import Node, Progress
 from whimbrel.model.errors import InfraRefused, InvalidTask
 from whimbrel.model.manifest import Difference, Entry, Kind, Manifest, diff
 from whimbrel.runtime import packing
-from whimbrel.runtime.conversation import Result, run
+from whimbrel.runtime.conversation import Result, Sized, run
 from whimbrel.runtime.framing import quote
 from whimbrel.runtime.shell import load
 
@@ -86,7 +86,7 @@ async def push(
             f"w_end {key} {nonce}",
         ]
     )
-    result = await run(node, script, data=sending.pieces(), timeout=None, idle=idle)
+    result = await run(node, script, data=Sized(sending.pieces(), sending.length), timeout=None, idle=idle)
     _complain(result, node, target)
     return Pushed(files=sending.files, bytes=sending.bytes, deleted=len(work.to_delete))
 
@@ -157,6 +157,7 @@ class _Sending:
         self._tar = tar
         self._all_files = sum(entry.kind is Kind.FILE for entry in entries)
         self._all_bytes = sum(entry.size for entry in entries)
+        self._memory = list(self._remembered())
         self._told = time.monotonic()
         self.files = 0
         self.bytes = 0
@@ -175,12 +176,8 @@ class _Sending:
                         batch.clear()
                         self._tell()
                 self.files += 1
-        for name, content in self._memory():
-            kind = Kind.DIR if name == "" else Kind.FILE
-            path = f"{self._folder}/{name}".rstrip("/")
-            mode = 0o700 if kind is Kind.DIR else 0o600
-            batch += head(Entry(path=path, kind=kind, mode=mode, size=len(content)))
-            batch += content + (packing.tar_padding(len(content)) if self._tar else b"")
+        for entry, content in self._memory:
+            batch += head(entry) + content + self._padding(len(content))
         batch += packing.TAR_END if self._tar else packing.PLAIN_END
         yield bytes(batch)
 
@@ -198,15 +195,31 @@ class _Sending:
                 left -= len(piece)
                 self.bytes += len(piece)
                 yield piece
-        if self._tar:
-            yield packing.tar_padding(entry.size)
+        yield self._padding(entry.size)
 
-    def _memory(self) -> Iterator[tuple[str, bytes]]:
+    @property
+    def length(self) -> int:
+        """How many bytes `pieces` will give."""
+        head = packing.tar_head if self._tar else packing.plain_head
+        end = packing.TAR_END if self._tar else packing.PLAIN_END
+        every = [*self._entries, *(entry for entry, _ in self._memory)]
+        sizes = (len(head(entry)) + entry.size + len(self._padding(entry.size)) for entry in every)
+        return sum(sizes) + len(end)
+
+    def _padding(self, size: int) -> bytes:
+        return packing.tar_padding(size) if self._tar else b""
+
+    def _remembered(self) -> Iterator[tuple[Entry, bytes]]:
+        """What the node is to remember; `end`, the last, proves that everything has come."""
         paths = "".join(f"{entry.path}\n" for entry in self._manifest.entries)
-        yield "", b""
-        yield "json", self._manifest.to_json()
-        yield "paths", paths.encode("utf-8", "surrogateescape")
-        yield "end", b""
+        yield Entry(path=self._folder, kind=Kind.DIR, mode=0o700), b""
+        for name, content in (
+            ("json", self._manifest.to_json()),
+            ("paths", paths.encode("utf-8", "surrogateescape")),
+            ("end", b""),
+        ):
+            path = f"{self._folder}/{name}"
+            yield Entry(path=path, kind=Kind.FILE, mode=0o600, size=len(content)), content
 
     def _tell(self) -> None:
         now = time.monotonic()

@@ -81,6 +81,7 @@ class FakeNode:
         self.log_requests: list[LogOptions] = []
         self.processes: list[FakeProcess] = []
         self.follow_ended = asyncio.Event()
+        self.started = asyncio.Event()
 
     async def logs(
         self, namespace: str, pod: str, container: str, options: LogOptions
@@ -88,19 +89,20 @@ class FakeNode:
         self.log_requests.append(options)
         if options.previous:
             raise NodeError(f'previous terminated container "{container}" in pod "{pod}" not found')
-        yield b"line 1\n"
-        yield b"line 2\n"
-        if options.follow:
-            try:
+        try:
+            yield b"line 1\n"
+            yield b"line 2\n"
+            if options.follow:
                 await asyncio.Event().wait()
-            finally:
-                self.follow_ended.set()
+        finally:
+            self.follow_ended.set()
 
     async def exec(self, namespace: str, pod: str, container: str, options: ExecOptions) -> FakeProcess:
         if options.command[0] == "missing":
             raise NodeError(f'container "{container}" is not running')
         process = FakeProcess(options.command)
         self.processes.append(process)
+        self.started.set()
         return process
 
     async def attach(self, namespace: str, pod: str, container: str, options: ExecOptions) -> FakeProcess:

@@ -82,7 +82,7 @@ async def test_json_and_strategic_patches_and_apply_reach_the_object(client: Cli
 
 
 async def test_an_invalid_object_is_refused_with_the_field(client: Client) -> None:
-    with pytest.raises(Invalid, match="metadata.name"):
+    with pytest.raises(Invalid, match=r"metadata\.name"):
         await client.create(CONFIG_MAPS, configmap("Not_A_Name"), "default")
     with pytest.raises(BadRequest, match="cannot unmarshal number"):
         await client.create(CONFIG_MAPS, {"metadata": {"name": "a"}, "data": {"k": 1}}, "default")

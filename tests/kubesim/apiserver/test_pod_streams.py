@@ -56,8 +56,7 @@ async def test_logs_of_what_is_not_there(client: Client, node: FakeNode) -> None
     with pytest.raises(BadRequest, match="container none is not valid for pod p"):
         await logs(client, container="none")
     with pytest.raises(NotFound):
-        async for _ in client.logs("none", "default"):
-            pytest.fail("there is no such pod")
+        await anext(client.logs("none", "default"))
 
 
 async def test_a_command_gets_stdin_and_gives_stdout_and_its_exit_code(
@@ -99,8 +98,7 @@ async def test_a_terminal_can_be_resized(client: Client, node: FakeNode) -> None
 async def test_a_command_is_released_when_its_client_goes_away(client: Client, node: FakeNode) -> None:
     async with asyncio.timeout(10):
         async with client.exec("p", "default", ["wait"]):
-            while not node.processes:
-                await asyncio.sleep(0.01)
+            await node.started.wait()
         await node.processes[0].closed.wait()
 
 
@@ -130,19 +128,13 @@ async def test_a_port_of_a_pod_can_be_reached(client: Client, node: FakeNode) ->
     port = server.sockets[0].getsockname()[1]
     async with asyncio.timeout(10), server, client.port_forward("p", "default", port) as stream:
         await stream.write(b"hello")
-        received = b""
-        async with contextlib.aclosing(stream.chunks()) as chunks:
-            async for chunk in chunks:
-                received += chunk
-                if received == b"HELLO":
-                    break
+        received = await stream.read()
     assert received == b"HELLO"
 
 
 async def test_draining_ends_a_command(client: Client, api: ApiServer, node: FakeNode) -> None:
     async with asyncio.timeout(10), client.exec("p", "default", ["wait"]) as session:
-        while not node.processes:
-            await asyncio.sleep(0.01)
+        await node.started.wait()
         api.drain()
         await node.processes[0].closed.wait()
         with contextlib.suppress(Exception):

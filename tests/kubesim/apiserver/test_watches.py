@@ -213,6 +213,5 @@ async def test_a_watch_of_a_client_that_is_gone_is_given_up(api: ApiServer) -> N
         assert len(api.streams) == 1
         await events.aclose()  # type: ignore[attr-defined]
     async with asyncio.timeout(5):
-        while len(api.streams):
-            await asyncio.sleep(0.01)
+        await api.streams.none_open.wait()
     await serving.stop()

@@ -31,7 +31,7 @@ async def cluster(root: Path) -> AsyncIterator[NodeCluster]:
         yield made
     finally:
         await made.close()
-        store.close()
+        await store.close()
 
 
 async def test_the_node_is_this_machine_and_its_lease_is_renewed(cluster: NodeCluster) -> None:
@@ -167,7 +167,10 @@ async def test_one_event_says_that_the_image_is_not_pulled(cluster: NodeCluster)
 async def test_a_container_is_restarted_in_a_fresh_home_and_its_last_log_is_kept(
     cluster: NodeCluster,
 ) -> None:
-    script = 'test -e seen && echo "not fresh"; touch seen; echo run; test -e $KUBESIM_ROOT/keep/one && sleep 1000; touch $KUBESIM_ROOT/keep/one; exit 5'
+    script = (
+        'test -e seen && echo "not fresh"; touch seen; echo run; test -e $KUBESIM_ROOT/keep/one && sleep 1000; '
+        "touch $KUBESIM_ROOT/keep/one; exit 5"
+    )
     container = {"volumeMounts": [{"name": "keep", "mountPath": "/keep"}]}
     volumes = [{"name": "keep", "emptyDir": {}}]
     await cluster.create("p", script, container=container, volumes=volumes, restartPolicy="Always")
@@ -212,7 +215,7 @@ async def test_init_containers_run_before_the_container(cluster: NodeCluster) ->
 
 
 async def test_deletion_gives_the_grace_ends_everything_and_leaves_nothing(cluster: NodeCluster) -> None:
-    script = "trap 'echo asked > $KUBESIM_ROOT/../../../../asked' TERM; setsid sleep 1000 & echo $!; while :; do sleep 0.05; done"
+    script = "setsid sleep 1000 & echo $!; trap 'exit 0' TERM; while :; do sleep 0.05; done"
     pod = await cluster.create("p", script)
     await cluster.until(lambda: _has_line(cluster), "the pod has printed")
     stray = proc.identify(int(await cluster.logs("p")))
@@ -263,7 +266,10 @@ async def test_killing_a_shim_fails_the_pod_with_a_clear_reason_and_leaves_no_pr
 
 
 async def test_two_pods_listen_on_one_port_and_both_can_be_dialled(cluster: NodeCluster) -> None:
-    script = "import os, socket; s = socket.create_server((os.environ['IP'], 45117)); c = s.accept()[0]; c.sendall(os.environ['HOSTNAME'].encode()); c.close()"
+    script = (
+        "import os, socket; s = socket.create_server((os.environ['IP'], 45117)); c = s.accept()[0]; "
+        "c.sendall(os.environ['HOSTNAME'].encode()); c.close()"
+    )
     container = {
         "command": ["python", "-c", script],
         "env": [{"name": "IP", "valueFrom": {"fieldRef": {"fieldPath": "status.podIP"}}}],

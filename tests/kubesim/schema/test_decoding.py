@@ -107,8 +107,7 @@ def test_strings_that_look_like_keys_are_no_duplicates() -> None:
         (
             PODS,
             {"spec": {"containers": [{"resources": {"requests": {"cpu": "lots"}}}]}},
-            "quantities must match the regular expression "
-            "'^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$'",
+            "quantities must match the regular expression '^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$'",
         ),
         (SECRETS, {"data": {"k": "!!!"}}, "illegal base64 data at input byte 0"),
         (
@@ -241,8 +240,15 @@ def test_values_get_their_one_spelling() -> None:
 
 
 def test_decoding_what_was_decoded_changes_nothing() -> None:
-    container = {"name": "c", "image": "i", "env": [{"name": "E", "value": ""}], "ports": [{"containerPort": 1}]}
-    once = decode(PODS, {"metadata": {"name": "p"}, "spec": {"containers": [container], "hostPID": False}}).obj
+    container = {
+        "name": "c",
+        "image": "i",
+        "env": [{"name": "E", "value": ""}],
+        "ports": [{"containerPort": 1}],
+    }
+    once = decode(
+        PODS, {"metadata": {"name": "p"}, "spec": {"containers": [container], "hostPID": False}}
+    ).obj
     assert canonical_object(PODS, once) == once
     assert convert(type_of(PODS), once)[1] == []
 

@@ -82,7 +82,9 @@ def test_a_change_of_the_uid_is_reported_once_in_the_message_and_twice_in_the_ca
     old = {"metadata": {"name": "a", "namespace": "n", "uid": "1"}}
     new = {"metadata": {"name": "a", "namespace": "n", "uid": "2"}}
     status = invalid("ConfigMap", "a", validate_update(CONFIG_MAPS, old, new)).to_status()
-    assert status["message"] == 'ConfigMap "a" is invalid: metadata.uid: Invalid value: "2": field is immutable'
+    assert (
+        status["message"] == 'ConfigMap "a" is invalid: metadata.uid: Invalid value: "2": field is immutable'
+    )
     assert [cause["field"] for cause in status["details"]["causes"]] == ["metadata.uid", "metadata.uid"]
 
 

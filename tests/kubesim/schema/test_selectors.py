@@ -20,7 +20,12 @@ assert PODS is not None
 assert DEPLOYMENTS is not None
 assert EVENTS is not None
 
-OBJECTS = {"a": {"k": "x", "n": "1"}, "b": {"k": "x", "n": "2"}, "c": {"k": "y", "n": "1"}, "d": {"k": "", "only": "d"}}
+OBJECTS = {
+    "a": {"k": "x", "n": "1"},
+    "b": {"k": "x", "n": "2"},
+    "c": {"k": "y", "n": "1"},
+    "d": {"k": "", "only": "d"},
+}
 
 
 @pytest.mark.parametrize(
@@ -75,7 +80,7 @@ def test_a_malformed_label_selector_is_refused_where_it_goes_wrong(text: str, wh
 def test_values_and_keys_have_to_be_labels() -> None:
     with pytest.raises(StatusError, match=r"values\[0\]\[k\]: Invalid value: \"/\": a valid label must be"):
         parse_label_selector("k=/")
-    with pytest.raises(StatusError, match="unable to parse requirement: <nil>: Invalid value: \"-a\""):
+    with pytest.raises(StatusError, match='unable to parse requirement: <nil>: Invalid value: "-a"'):
         parse_label_selector("-a")
 
 

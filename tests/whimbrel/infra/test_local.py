@@ -8,9 +8,14 @@ from pathlib import Path
 
 import pytest
 
+import kubewire.errors as kube
+from kubewire.requests import Response
 from whimbrel.infra import local
+from whimbrel.infra.kubernetes.infra import KubernetesInfra
 from whimbrel.infra.local import Local, LocalState
-from whimbrel.model.errors import InfraRefused, LeftBehind, Unreachable
+from whimbrel.model.errors import ContextNotFound, InfraRefused, LeftBehind, Unreachable
+
+from .fake_api import FakeApi, status
 
 pytestmark = pytest.mark.anyio
 
@@ -98,3 +103,35 @@ async def test_it_runs_for_us_only_when_our_kubeconfig_leads_to_it(tmp_path: Pat
 async def test_nonsense_is_told_as_such(tmp_path: Path) -> None:
     with pytest.raises(InfraRefused, match="unexpected"):
         await Local(["/k"], command=kubesim(tmp_path, "print('not json')")).state()
+
+
+async def test_whether_it_runs_is_asked_of_itself_where_that_can_be(
+    tmp_path: Path, infra: KubernetesInfra, api: FakeApi
+) -> None:
+    place = Local(["/k"], infra=lambda: infra, command=kubesim(tmp_path, "print('{}')"))
+    assert await place.running()
+    api.refuse = lambda verb, path: status(503, "ServiceUnavailable", "starting")
+    assert not await place.running()
+    assert not (tmp_path / "calls").exists()
+
+
+async def test_a_context_that_is_not_there_yet_does_not_run(tmp_path: Path) -> None:
+    def absent() -> KubernetesInfra:
+        raise ContextNotFound
+
+    assert not await Local(["/k"], infra=absent, command=kubesim(tmp_path, "")).running()
+
+
+async def test_after_up_an_older_failure_does_not_count(
+    tmp_path: Path, infra: KubernetesInfra, api: FakeApi
+) -> None:
+    def gone(verb: str, path: str) -> Response:
+        raise kube.Unreachable("https://127.0.0.1:1", "refused")
+
+    api.refuse = gone
+    place = Local(["/k"], infra=lambda: infra, command=kubesim(tmp_path, "print('{}')"))
+    assert not await place.running()
+    assert infra.breaker.state == "open"
+    api.refuse = lambda verb, path: None
+    await place.up(lambda text: None)
+    assert await place.running()

@@ -11,7 +11,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-from whimbrel.model.errors import NodeLost
+from whimbrel.model.errors import InfraRefused, NodeLost
 
 SHELLS = [shell for shell in ("dash", "bash", "busybox") if shutil.which(shell)]
 
@@ -64,6 +64,8 @@ class LocalStream:
 
         self._queue: asyncio.Queue[int] = asyncio.Queue()
 
+        self.endless = False
+
     def snap(self) -> None:
         """Break now, as a connection does."""
         self._queue.put_nowait(-1)
@@ -79,6 +81,8 @@ class LocalStream:
                 raise NodeLost("the process does not read") from error
 
     async def close_stdin(self) -> None:
+        if self.endless:
+            raise InfraRefused("the server cannot close stdin")
         assert self.process.stdin
         self.process.stdin.close()
 
@@ -156,6 +160,7 @@ class LocalNode:
         self.execs = 0
         self.break_after: list[int | None] = []
         self.streams: list[LocalStream] = []
+        self.endless = False  # as a server below Kubernetes 1.30: stdin has no end
 
     @property
     def name(self) -> str:
@@ -174,6 +179,7 @@ class LocalNode:
         stream = kind(words, env, self.home)
         if isinstance(stream, BreakingStream):
             stream.left = broken or 0
+        stream.endless = self.endless
         self.streams.append(stream)
         try:
             yield stream

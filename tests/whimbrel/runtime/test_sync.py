@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import os
 import time
@@ -203,6 +204,15 @@ async def test_a_damaged_memory_is_none(node: LocalNode, blobs: Blobs) -> None:
 async def test_a_target_with_a_newline_is_refused(node: LocalNode, blobs: Blobs) -> None:
     with pytest.raises(InvalidTask):
         await push(node, "a\nb", blobs.manifest({}), blobs.path, lambda text: None)
+
+
+@pytest.mark.parametrize("blocks", range(18, 22))
+async def test_a_server_that_cannot_end_stdin_is_enough(node: LocalNode, blobs: Blobs, blocks: int) -> None:
+    node.endless = True
+    manifest = blobs.manifest({"a": b"x" * 512 * blocks})
+    async with asyncio.timeout(10):
+        assert (await put(node, blobs, manifest)).files == 1
+    assert (work(node) / "a").stat().st_size == 512 * blocks
 
 
 @pytest.mark.parametrize("bare_shell", ["dash", "busybox"])

@@ -30,9 +30,11 @@ PATIENCE = 20.0
 
 
 class Server:
-    """One home and its world; the process can be killed and started again."""
+    """One home and its world; the process can be killed and started again. `real`: no fake world, but
+    kubesim."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, *, real: bool = False) -> None:
+        self.real = real
         self.home = directory / "home"
         self.world = World(directory / "world")
         self.world.root.mkdir()
@@ -43,8 +45,11 @@ class Server:
         run = self._directory / "run"
         run.mkdir(mode=0o700, exist_ok=True)
         script = Path(__file__).with_name("fake_server.py")
+        command = [str(script), str(self.home), str(self.world.root)]
+        if self.real:
+            command = ["-m", "whimbrel.server", "--home", str(self.home)]
         self.process = subprocess.Popen(
-            [sys.executable, str(script), str(self.home), str(self.world.root)],
+            [sys.executable, *command],
             env={**os.environ, "XDG_RUNTIME_DIR": str(run), "PYTHONWARNINGS": "error"},
             stdin=subprocess.DEVNULL,
             start_new_session=True,

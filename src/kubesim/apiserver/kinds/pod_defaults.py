@@ -26,7 +26,7 @@ TOKEN_SECONDS = 3600
 
 def filled(obj: JsonObject, values: Mapping[str, Any]) -> JsonObject:
     """The object with the members that it lacks."""
-    missing = {key: value for key, value in values.items() if key not in obj}
+    missing = {key: value for key, value in values.items() if obj.get(key) is None}
     return {**obj, **missing} if missing else obj
 
 

@@ -53,6 +53,18 @@ class KubernetesInfra:
         """How the guard's breaker stands."""
         return self._link.guard.view
 
+    async def answers(self) -> bool:
+        """Whether it answers now, as far as a short question tells."""
+        try:
+            await self._version()
+        except InfraError:
+            return False
+        return True
+
+    def forget_failures(self) -> None:
+        """Somebody has just made it run: what was learned before does not count any more."""
+        self._link.guard.reset()
+
     async def aclose(self) -> None:
         """Close what is open to it."""
         await self._link.aclose()

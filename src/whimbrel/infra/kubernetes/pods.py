@@ -11,7 +11,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from kubewire.resources import PODS, SERVICES, Resource
 from whimbrel.infra.base import ClusterSpec, Thing
 from whimbrel.infra.kubernetes import quantity
 from whimbrel.model.names import node_name, short_uid
@@ -22,8 +21,6 @@ RANK = "whimbrel.dev/rank"
 USER = "whimbrel.dev/user"
 MANAGED_BY = "app.kubernetes.io/managed-by"
 CONTAINER = "node"
-RESOURCES: Mapping[str, Resource] = {"Pod": PODS, "Service": SERVICES}
-"""What a cluster may consist of, by kind."""
 
 _LABEL = re.compile(r"[^A-Za-z0-9_.-]+")
 

@@ -22,7 +22,6 @@ class KubernetesSettings:
     command: Sequence[str]  # what a node's pod runs: the node runtime's
     namespace: str | None = None  # None: the context's
     image: str = "python:3.12-slim"
-    cpus: float = USUAL_CPUS  # of a node whose task does not say
     grace: int = 5  # seconds that a node gets to end
     deadlines: Deadlines = field(default_factory=Deadlines)
     guard: GuardSettings = field(default_factory=GuardSettings)

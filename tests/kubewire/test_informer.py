@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from kubesim.controllers import informer as informer_module
-from kubesim.controllers.informer import Change, Informer, key_of, split_key
+from kubewire import informer as informer_module
 from kubewire.client import Client
 from kubewire.errors import Forbidden, KubeError, NotFound
+from kubewire.informer import Change, Informer, key_of, split_key
 from kubewire.resources import PODS, Resource
 from kubewire.watch import WatchEvent
 
