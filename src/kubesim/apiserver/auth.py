@@ -2,8 +2,8 @@
 
 Three ways to say who one is: a client certificate that the cluster's authority signed, a bearer token that
 the cluster knows, nothing (anonymous). Members of `system:masters` may do everything, which in this version
-is every identity that the cluster hands out; everybody else may look at health, version and discovery, as
-with the default roles.
+is every identity that the cluster hands out; everybody else may look at health, version and discovery, and
+ask what they may, as with the default roles.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from kubesim.apiserver.requests import ANONYMOUS, User
 MASTERS = "system:masters"
 AUTHENTICATED = "system:authenticated"
 
+_ABOUT_ONESELF = frozenset({"selfsubjectaccessreviews", "selfsubjectrulesreviews", "selfsubjectreviews"})
 _EVERYBODY = frozenset({"/healthz", "/livez", "/readyz", "/version", "/version/"})
 _DISCOVERY = ("/api", "/apis", "/openapi", "/healthz", "/livez", "/readyz", "/version")
 
@@ -47,7 +48,10 @@ class Authenticator:
         self._readers.append(reader)
 
     def authenticate(self, headers: Mapping[str, str], certificate_user: User | None) -> User:
-        """Raises StatusError 401."""
+        """Who asks, or whom they act for. Raises StatusError 401, 403."""
+        return impersonated(self._presented(headers, certificate_user), headers)
+
+    def _presented(self, headers: Mapping[str, str], certificate_user: User | None) -> User:
         authorization = headers.get("authorization", "")
         scheme, _, token = authorization.partition(" ")
         if scheme.lower() == "bearer" and token.strip():
@@ -75,6 +79,24 @@ class Authenticator:
         return None
 
 
+def impersonated(user: User, headers: Mapping[str, str]) -> User:
+    """`kubectl --as`: somebody who may do everything may also do it as somebody else. Raises StatusError
+    403."""
+    name = headers.get("impersonate-user", "")
+    if not name:
+        return user
+    groups = tuple(one.strip() for one in headers.get("impersonate-group", "").split(",") if one.strip())
+    if MASTERS not in user.groups:
+        why = f'User {errors.quoted(user.name)} cannot impersonate resource "users" in API group "" at the '
+        raise errors.forbidden("users", name, why + "cluster scope")
+    kind, _, account = name.rpartition("serviceaccount:")
+    if kind == "system:" and ":" in account and not groups:
+        groups = ("system:serviceaccounts", f"system:serviceaccounts:{account.partition(':')[0]}")
+    if name != ANONYMOUS.name and AUTHENTICATED not in groups:
+        groups = (*groups, AUTHENTICATED)
+    return User(name=name, groups=groups, uid=headers.get("impersonate-uid", ""))
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Attributes:
     """What is to be done, in the words of authorization."""
@@ -95,7 +117,9 @@ class Attributes:
 def allowed(user: User, what: Attributes) -> bool:
     if MASTERS in user.groups:
         return True
-    if what.is_resource or what.verb not in ("get", "head"):
+    if what.is_resource:
+        return AUTHENTICATED in user.groups and what.verb == "create" and what.resource in _ABOUT_ONESELF
+    if what.verb not in ("get", "head"):
         return False
     if what.path in _EVERYBODY:
         return True

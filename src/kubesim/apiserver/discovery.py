@@ -50,7 +50,7 @@ def resource_list(registry: Registry, group: str, version: str) -> JsonObject | 
         resources.extend(_subresource(rt, name) for name in sorted(rt.subresources))
     return {
         "kind": "APIResourceList",
-        "apiVersion": "v1",
+        **({"apiVersion": "v1"} if group else {}),  # the core group's list says it of no version
         "groupVersion": f"{group}/{version}" if group else version,
         "resources": resources,
     }

@@ -24,6 +24,7 @@ MAJOR, MINOR, VERSION = "1", "36", "v1.36.2"
 _HEALTH = ("/healthz", "/livez", "/readyz")
 _CHECKS = ("ping", "log", "etcd", "poststarthook/start-apiextensions-controllers")
 _AGGREGATED = "APIGroupDiscoveryList"
+_PROTO = "com.github.proto-openapi.spec.v2"
 
 
 def answer(api: ApiServer, request: ApiRequest, route: Route | None) -> Reply:
@@ -139,6 +140,11 @@ def _aggregated(accept: str) -> str | None:
 
 
 def _openapi(api: ApiServer, request: ApiRequest) -> Reply:
+    if request.path == "/openapi/v2" and _PROTO in request.headers.get("accept", ""):
+        # kubectl asks for this form of version 2, and no other, when version 3 does not know a kind; what it
+        # then
+        # needs to hear is that version 2 does not know it either.
+        return Reply(parts=(b"\x0a\x032.0",), content_type=f"application/{_PROTO}.v1.0+protobuf")
     made = openapi.answer(api.registry, request.path, request.headers.get("accept", ""))
     if made is None:
         return page_not_found()

@@ -1,7 +1,7 @@
 """What a client wants to read and what it has sent: Accept, Content-Type, Accept-Encoding.
 
-JSON and YAML; of objects also their form as a Table or as metadata only. Protobuf is not spoken: clients that
-offer something beside it fall back to that, others get 406 or 415. Pure; the forms themselves are made
+JSON and YAML; of objects also their form as a Table or as metadata only. Protobuf is read but never
+written: clients that accept something beside it get that, others 406. Pure; the forms themselves are made
 elsewhere.
 """
 
@@ -115,8 +115,8 @@ def media_type(content_type: str) -> str:
 
 
 def check_body_type(content_type: str) -> str:
-    """The type of a body that is an object: JSON or YAML. Raises StatusError 415."""
+    """The type of a body that is an object: JSON, YAML or protobuf. Raises StatusError 415."""
     media = media_type(content_type)
-    if media in (JSON, YAML):
+    if media in (JSON, YAML, PROTOBUF):
         return media
     raise errors.unsupported_media((JSON, YAML, PROTOBUF))

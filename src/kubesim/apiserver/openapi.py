@@ -13,7 +13,7 @@ from weakref import WeakKeyDictionary
 import orjson
 
 from kubesim.errors import JsonObject
-from kubesim.schema.data import read
+from kubesim.schema.data import fingerprint, read
 from kubesim.schema.registry import Registry, ResourceType
 
 JSON = "application/json"
@@ -63,7 +63,7 @@ def _index(registry: Registry) -> JsonObject:
 
 def _hash(registry: Registry, name: str) -> str:
     """Stands for the content: clients keep a document as long as its hash stays."""
-    parts: Any = name
+    parts: Any = [name, fingerprint("openapi")]
     if name in _custom_names(registry):
         group, version = name.removeprefix("apis/").split("/")
         parts = [[rt.plural, rt.openapi] for rt in registry.resources(group, version)]

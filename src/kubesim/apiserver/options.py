@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 
 from kubesim import errors
-from kubesim.apiserver.negotiation import check_body_type
-from kubesim.apiserver.requests import JSON, ApiRequest, JsonObject, Query
+from kubesim.apiserver.bodies import read_body
+from kubesim.apiserver.requests import ApiRequest, JsonObject, Query
 from kubesim.errors import FieldError
-from kubesim.schema.decode import SCHEME, parse_body
+from kubesim.schema.decode import SCHEME
 
 _VALIDATION = ("Ignore", "Warn", "Strict")
 _POLICIES = ("Foreground", "Background", "Orphan")
@@ -84,8 +84,7 @@ def delete_options(request: ApiRequest) -> DeleteOptions:
 def _delete_document(request: ApiRequest) -> JsonObject | None:
     if not request.body:
         return None
-    content_type = request.headers.get("content-type", JSON)
-    document = parse_body(check_body_type(content_type), request.body, "DeleteOptions").value
+    document = read_body(request, "DeleteOptions").value
     kind = document.get("kind", "DeleteOptions")
     version = document.get("apiVersion", "v1")
     if kind != "DeleteOptions":

@@ -15,22 +15,21 @@ from typing import Any
 
 from kubesim import errors
 from kubesim.apiserver.admission.base import Attempt, Operation
+from kubesim.apiserver.bodies import read_body
 from kubesim.apiserver.calls import Call
 from kubesim.apiserver.core import Core
 from kubesim.apiserver.deleting import remove
 from kubesim.apiserver.kinds import strategy
-from kubesim.apiserver.negotiation import check_body_type
 from kubesim.apiserver.objects import encode
 from kubesim.apiserver.options import WriteOptions, write_options
 from kubesim.apiserver.patch import managed
-from kubesim.apiserver.requests import JSON, ApiRequest, JsonObject, Reply
+from kubesim.apiserver.requests import JsonObject, Reply
 from kubesim.schema.decode import (
     SCHEME,
     Decoded,
     DecodeError,
     convert,
     decode,
-    parse_body,
     strict_texts,
 )
 from kubesim.schema.defaults import default
@@ -103,16 +102,11 @@ def _escaped(text: str) -> str:
 
 def read_object(call: Call, options: WriteOptions) -> Proposed:
     """The object in the body of a create or an update."""
-    body = parse_body(body_type(call.request), call.request.body, call.rt.kind)
+    body = read_body(call.request, call.rt.kind)
     decoded = decode(call.rt, body.value, options.validation, body.duplicates)
     return Proposed(
         obj=decoded.obj, warnings=tuple(decoded.warnings), requested=requested_managers(body.value)
     )
-
-
-def body_type(request: ApiRequest) -> str:
-    """The media type of the body. Raises StatusError 415."""
-    return check_body_type(request.headers.get("content-type", JSON))
 
 
 def requested_managers(document: JsonObject) -> Any:
@@ -124,7 +118,7 @@ def requested_managers(document: JsonObject) -> Any:
 def read_as(call: Call, group: str, version: str, kind: str, options: WriteOptions) -> Decoded:
     """The body of a subresource that takes another kind than its resource: Binding, Eviction,
     TokenRequest."""
-    body = parse_body(body_type(call.request), call.request.body, kind)
+    body = read_body(call.request, kind)
     api_version = f"{group}/{version}" if group else version
     given_version = body.value.get("apiVersion") or api_version
     given_kind = body.value.get("kind") or kind

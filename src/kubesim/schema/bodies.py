@@ -24,7 +24,7 @@ class DecodeError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Body:
-    """A parsed request body; `duplicates` are the paths of keys that occurred twice."""
+    """A parsed request body; `duplicates` are sentences about keys that occurred twice."""
 
     value: JsonObject
     duplicates: tuple[str, ...] = ()
@@ -85,7 +85,7 @@ def _checked(value: Any, body: bytes, kind: str) -> JsonObject:
 
 
 def duplicate_keys(value: object, body: bytes) -> tuple[str, ...]:
-    """The paths of keys that occur twice in a JSON text, of which `value` is the parsed form.
+    """A sentence for each key that occurs twice in a JSON text, of which `value` is the parsed form.
 
     Nearly always there is none, and then the text has as many `":` as the value written again: cheap to see.
     """
@@ -93,7 +93,7 @@ def duplicate_keys(value: object, body: bytes) -> tuple[str, ...]:
         return ()
     found: list[str] = []
     _duplicates(json.loads(body, object_pairs_hook=_Pairs), "", found)
-    return tuple(found)
+    return tuple(f'duplicate field "{path}"' for path in found)
 
 
 class _Pairs(list[tuple[str, Any]]):
@@ -114,14 +114,39 @@ def _duplicates(value: Any, path: str, found: list[str]) -> None:
             _duplicates(item, f"{path}[{at}]", found)
 
 
+_MOST_NODES = 1_000_000
+_TAG = "tag:yaml.org,2002:"
+_INTEGER = re.compile(r"[-+]?(?:0|[1-9][0-9_]*|0b[01_]+|0o?[0-7_]+|0x[0-9a-fA-F_]+)", re.ASCII)
+_FLOAT = re.compile(
+    r"[-+]?(?:[0-9][0-9_]*\.[0-9_]*|\.[0-9][0-9_]*|[0-9]+(?=[eE]))(?:[eE][-+]?[0-9]+)?", re.ASCII
+)
+_BOOLEAN = re.compile("y|Y|yes|Yes|YES|n|N|no|No|NO|true|True|TRUE|false|False|FALSE|on|On|ON|off|Off|OFF")
+
+
 class _Loader(yaml.CSafeLoader if hasattr(yaml, "CSafeLoader") else yaml.SafeLoader):  # type: ignore[misc]
-    """YAML as Kubernetes reads it: YAML 1.1 booleans, times stay text, duplicate keys are noted."""
+    """YAML as Kubernetes reads it: the booleans of YAML 1.1, times and 12:30 stay text, duplicate keys are noted."""
 
     duplicates: list[str]
 
 
-def _timestamp(loader: yaml.SafeLoader, node: yaml.ScalarNode) -> str:
+def _text(loader: yaml.SafeLoader, node: yaml.ScalarNode) -> str:
     return str(loader.construct_scalar(node))
+
+
+def _integer(loader: yaml.SafeLoader, node: yaml.ScalarNode) -> int:
+    text = _text(loader, node).replace("_", "").lower()
+    digits = text.lstrip("+-")
+    base = {"0x": 16, "0b": 2, "0o": 8}.get(digits[:2]) or (8 if len(digits) > 1 and digits[0] == "0" else 10)
+    return int(text, base)
+
+
+def _float(loader: yaml.SafeLoader, node: yaml.ScalarNode) -> float:
+    number = float(_text(loader, node).replace("_", ""))
+    return int(number) if number.is_integer() else number
+
+
+def _boolean(loader: yaml.SafeLoader, node: yaml.ScalarNode) -> bool:
+    return _text(loader, node).lower() in ("y", "yes", "true", "on")
 
 
 def _mapping(loader: _Loader, node: yaml.MappingNode) -> dict[str, Any]:
@@ -132,27 +157,37 @@ def _mapping(loader: _Loader, node: yaml.MappingNode) -> dict[str, Any]:
         text = key if isinstance(key, str) else json.dumps(key)
         if text in made:
             line = key_node.start_mark.line + 1
-            loader.duplicates.append(
-                f'yaml: unmarshal errors:\n  line {line}: key "{text}" already set in map'
-            )
+            loader.duplicates.append(f'  line {line}: key "{text}" already set in map')
         made[text] = loader.construct_object(value_node, deep=True)
     return made
 
 
-_Loader.add_constructor("tag:yaml.org,2002:timestamp", _timestamp)
-_Loader.add_constructor("tag:yaml.org,2002:map", _mapping)
-_Loader.add_implicit_resolver("tag:yaml.org,2002:bool", re.compile(r"(?:[yYnN])$"), list("yYnN"))
-
-
-def _boolean(loader: yaml.SafeLoader, node: yaml.ScalarNode) -> bool:
-    return str(loader.construct_scalar(node)).lower() in ("y", "yes", "true", "on")
-
-
-_Loader.add_constructor("tag:yaml.org,2002:bool", _boolean)
+_OURS = {_TAG + name for name in ("bool", "int", "float", "timestamp", "value")}
+_Loader.yaml_implicit_resolvers = {
+    first: [(tag, form) for tag, form in resolvers if tag not in _OURS]
+    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+for _name, _form, _first in (
+    ("bool", _BOOLEAN, "yYnNtTfFoO"),
+    ("int", _INTEGER, "-+0123456789"),
+    ("float", _FLOAT, "-+.0123456789"),
+):
+    _Loader.add_implicit_resolver(_TAG + _name, re.compile(f"(?:{_form.pattern})$", re.ASCII), list(_first))
+_Loader.add_constructor(_TAG + "bool", _boolean)
+_Loader.add_constructor(_TAG + "int", _integer)
+_Loader.add_constructor(_TAG + "float", _float)
+_Loader.add_constructor(_TAG + "map", _mapping)
+_Loader.add_constructor(_TAG + "timestamp", _text)
+_Loader.add_constructor(_TAG + "binary", _text)
 
 
 def load_yaml(body: bytes) -> Any:
     """A YAML document as JSON values; raises DecodeError."""
+    return _load(body)[0]
+
+
+def _load(body: bytes) -> tuple[Any, list[str]]:
+    """A YAML document and the keys that occur twice in it."""
     try:
         loader = _Loader(body)
         loader.duplicates = []
@@ -160,18 +195,34 @@ def load_yaml(body: bytes) -> Any:
             value = loader.get_single_data()
         finally:
             loader.dispose()
-    except yaml.YAMLError as wrong:
+    except (yaml.YAMLError, ValueError, RecursionError) as wrong:
         mark = getattr(wrong, "problem_mark", None)
         where = f"line {mark.line + 1}: " if mark is not None else ""
-        raise DecodeError(
-            f"error converting YAML to JSON: yaml: {where}{getattr(wrong, 'problem', wrong)}"
-        ) from None
-    return value
+        problem = getattr(wrong, "problem", None) or str(wrong)
+        raise DecodeError(f"error converting YAML to JSON: yaml: {where}{problem}") from None
+    if b"*" in body and b"&" in body:
+        _unfold(value)
+    return value, loader.duplicates
+
+
+def _unfold(value: Any) -> None:
+    """Refuses a document whose aliases make it explode or go round in a circle."""
+    waiting, seen = [value], 0
+    while waiting:
+        one = waiting.pop()
+        seen += 1
+        if seen > _MOST_NODES:
+            raise DecodeError("error converting YAML to JSON: yaml: document contains excessive aliasing")
+        if isinstance(one, dict):
+            waiting.extend(one.values())
+        elif isinstance(one, list):
+            waiting.extend(one)
 
 
 def _parse_yaml(body: bytes, kind: str) -> Body:
     try:
-        value = load_yaml(body)
+        value, duplicates = _load(body)
     except DecodeError as wrong:
         raise _unrecognized(body, kind, str(wrong)) from None
-    return Body(_checked(value, body, kind))
+    lines = "\n".join(duplicates)
+    return Body(_checked(value, body, kind), (f"yaml: unmarshal errors:\n{lines}",) if duplicates else ())

@@ -398,9 +398,7 @@ def _head(rt: ResourceType, obj: JsonObject) -> JsonObject:
 
 def strict_texts(unknown: Sequence[str], duplicates: Sequence[str]) -> list[str]:
     """The parts of a strict decoding error, which are also the warnings."""
-    return [f'duplicate field "{path}"' for path in duplicates] + [
-        f'unknown field "{path}"' for path in unknown
-    ]
+    return [*duplicates, *(f'unknown field "{path}"' for path in unknown)]
 
 
 def decode(
@@ -417,7 +415,7 @@ def decode(
     texts = strict_texts(unknown, duplicates) if validation != "Ignore" else []
     if texts and validation == "Strict":
         raise cannot_handle(rt, f"strict decoding error: {', '.join(texts)}")
-    return Decoded(_head(rt, obj), texts)
+    return Decoded(_head(rt, obj), [text.replace("\n", " ") for text in texts])
 
 
 def decode_patched(
@@ -439,7 +437,7 @@ def decode_patched(
     texts = strict_texts(unknown, duplicates) if validation != "Ignore" else []
     if texts and validation == "Strict":
         raise errors.invalid_patch(shown(), f"strict decoding error: {', '.join(texts)}")
-    return Decoded(_head(rt, obj), texts)
+    return Decoded(_head(rt, obj), [text.replace("\n", " ") for text in texts])
 
 
 def cannot_handle(rt: ResourceType, why: str, *, kind: str = "", version: str = "") -> errors.StatusError:

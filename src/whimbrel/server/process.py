@@ -9,6 +9,7 @@ matters is in the database, and the next server carries on as after a crash.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 import signal
@@ -71,8 +72,7 @@ def _main(home: Home, places: Callable[[], Places] | None) -> NoReturn:
         with runner:
             runner.run(_serve(home, address, listener, places))
     finally:
-        home.remove_record()
-        address.unlink(missing_ok=True)
+        _leave_nothing(home, address)
 
 
 def _listen(path: Path) -> socket.socket:
@@ -141,10 +141,16 @@ async def _serve(
         await server.serve(sockets=[listener])
     finally:
         await services.close()
-    home.remove_record()
-    path.unlink(missing_ok=True)
+    _leave_nothing(home, path)
     logger.info("gone", extra={"action": "gone"})
     _exit(ExitCode.SERVER if failed else ExitCode.OK)
+
+
+def _leave_nothing(home: Home, path: Path) -> None:
+    home.remove_record()
+    path.unlink(missing_ok=True)
+    with contextlib.suppress(OSError):
+        path.parent.rmdir()  # it is ours alone, and made again at the next start
 
 
 def _end_now() -> NoReturn:

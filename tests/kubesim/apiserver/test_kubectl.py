@@ -145,6 +145,13 @@ async def test_pods_on_nodes_are_shown_with_the_columns_of_kubectl(kubectl: Kube
     resources = await kubectl("api-resources")
     assert "deployments" in resources
     assert "yes" in await kubectl("auth", "can-i", "create", "pods")
+    assert (await kubectl.run("auth", "can-i", "create", "pods", "--as=ann")).out == "no\n"
+
+
+async def test_an_unknown_kind_is_named(kubectl: Kubectl) -> None:
+    frob = b"{apiVersion: v1, kind: Frob, metadata: {name: f}}"
+    result = await kubectl.run("create", "-f", "-", stdin=frob)
+    assert 'no matches for kind "Frob" in version "v1"' in result.err
 
 
 async def test_logs_and_exec_go_through_to_the_kubelet(kubectl: Kubectl, node: FakeNode) -> None:

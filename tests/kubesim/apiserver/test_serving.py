@@ -79,6 +79,20 @@ async def test_a_token_that_nobody_knows_is_401(serving: Serving) -> None:
             await client.list(PODS, "default")
 
 
+async def test_who_may_do_everything_may_do_it_as_somebody_else(serving: Serving) -> None:
+    path = "/api/v1/namespaces/default/pods"
+    as_account = {"impersonate-user": "system:serviceaccount:default:default"}
+    async with Client(HttpTransport(plain(serving))) as admin:
+        request = Request(method="GET", path=path, headers=as_account)
+        refused = (await admin.transport.send(request, timeout=5)).json()
+        assert refused["message"].startswith(
+            'pods is forbidden: User "system:serviceaccount:default:default"'
+        )
+    async with Client(HttpTransport(plain(serving, "nobody-token"))) as nobody:
+        request = Request(method="GET", path=path, headers={"impersonate-user": "admin"})
+        assert "cannot impersonate" in (await nobody.transport.send(request, timeout=5)).json()["message"]
+
+
 async def test_without_tls_only_loopback_is_listened_on(api: ApiServer) -> None:
     with pytest.raises(ValueError, match="TLS files are needed"):
         await serve(api, "0.0.0.0")

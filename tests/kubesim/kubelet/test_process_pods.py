@@ -55,7 +55,7 @@ async def test_a_pod_runs_and_says_so(cluster: NodeCluster) -> None:
 
 @pytest.mark.parametrize(
     ("script", "phase", "code"),
-    [("exit 0", "Succeeded", 0), ("exit 3", "Failed", 3), ("kill -9 $$", "Failed", 137)],
+    [("exit 0", "Succeeded", 0), ("exit 3", "Failed", 3), ("kill -9 $$$$", "Failed", 137)],
 )
 async def test_a_pod_that_has_ended_says_how(
     cluster: NodeCluster, script: str, phase: str, code: int

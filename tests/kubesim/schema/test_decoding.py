@@ -63,7 +63,7 @@ def test_duplicate_keys_are_found_in_json_however_it_is_spaced() -> None:
         b'{ "metadata" : { "name" : "d" , "name":"e"}, "data": {"k" :"v", "k": "w"} }',
     ):
         body = parse_body("application/json", text, "ConfigMap")
-        assert body.duplicates == ("metadata.name", "data.k")
+        assert body.duplicates == ('duplicate field "metadata.name"', 'duplicate field "data.k"')
     with pytest.raises(StatusError) as caught:
         decode(CONFIG_MAPS, body.value, "Strict", body.duplicates)
     assert caught.value.message.endswith('duplicate field "metadata.name", duplicate field "data.k"')
@@ -202,6 +202,40 @@ def test_yaml_has_the_booleans_of_yaml_1_1_and_keeps_times_as_text() -> None:
     assert parse_body("application/yaml; charset=utf-8", text, "ConfigMap").value == {
         "data": {"a": True, "b": "yes", "c": False, "t": "2020-01-01T00:00:00Z"}
     }
+
+
+def test_yaml_scalars_are_those_of_kubernetes() -> None:
+    text = b"{a: 12:30, b: 0x1F, c: 010, d: 1e3, e: 1_000, f: =, g: ~, h: -1.5, i: 1.2.3, 1: x, true: y}"
+    assert parse_body("application/yaml", text, "X").value == {
+        "a": "12:30",
+        "b": 31,
+        "c": 8,
+        "d": 1000,
+        "e": 1000,
+        "f": "=",
+        "g": None,
+        "h": -1.5,
+        "i": "1.2.3",
+        "1": "x",
+        "true": True,
+    }
+
+
+def test_duplicate_keys_in_yaml_are_named_by_line_and_warned_of_in_one() -> None:
+    body = parse_body("application/yaml", b"data:\n  k: v\n  k: w\n", "ConfigMap")
+    why = 'yaml: unmarshal errors:\n  line 3: key "k" already set in map'
+    assert body.duplicates == (why,)
+    assert decode(CONFIG_MAPS, body.value, "Warn", body.duplicates).warnings == [why.replace("\n", " ")]
+
+
+def test_aliases_are_fine_until_they_explode() -> None:
+    text = b"data: {a: &x v, b: *x}"
+    assert parse_body("application/yaml", text, "X").value == {"data": {"a": "v", "b": "v"}}
+    levels = b"a0: &a0 [x, x, x, x, x, x, x, x, x]\n" + b"".join(
+        b"a%d: &a%d [%s]\n" % (level, level, b", ".join([b"*a%d" % (level - 1)] * 9)) for level in range(1, 9)
+    )
+    with pytest.raises(StatusError, match="excessive aliasing"):
+        parse_body("application/yaml", levels, "X")
 
 
 def test_broken_yaml_is_400() -> None:

@@ -316,6 +316,14 @@ async def test_offer_tells_why_not_with_what_there_is(infra: KubernetesInfra) ->
     assert "the largest (m1) has 4 CPUs" in offer.reason
 
 
+async def test_a_machine_that_has_just_come_is_seen_by_the_next_offer(
+    infra: KubernetesInfra, api: FakeApi
+) -> None:
+    assert not (await infra.offer(1, NodeShape(cpus=64))).feasible
+    api.put("nodes", "", machine("big", "64"))
+    assert (await infra.offer(1, NodeShape(cpus=64))).feasible
+
+
 async def test_offer_asks_once_for_many(infra: KubernetesInfra, api: FakeApi) -> None:
     await asyncio.gather(*(infra.offer(1, NodeShape(cpus=1)) for _ in range(20)))
     assert api.requests.count("GET /api/v1/nodes") == 1

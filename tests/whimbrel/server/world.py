@@ -12,6 +12,7 @@ import asyncio
 import contextlib
 import os
 import signal
+import subprocess
 import time
 from collections.abc import AsyncIterator, Iterator, Sequence
 from pathlib import Path
@@ -208,36 +209,41 @@ class FakeNode:
     ) -> AsyncIterator[FakeStream]:
         if not self._home.exists() or (self._context / "fault").exists():
             raise NodeLost(f"node {self.name} cannot be reached")
-        process = await asyncio.create_subprocess_exec(
-            *argv,
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.PIPE,
+        # Not asyncio's subprocess: uvloop's leaves its ends of the pipes open in what it starts, jobs included.
+        process = subprocess.Popen(  # noqa: ASYNC220
+            argv,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
             cwd=self._home,
             env={"HOME": str(self._home), "PATH": os.environ["PATH"]},
             start_new_session=True,
+            bufsize=0,
         )
         try:
             yield FakeStream(process)
         finally:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
-            await process.wait()
-            process._transport.close()  # type: ignore[attr-defined]
+            await asyncio.to_thread(process.wait)
+            for pipe in (process.stdin, process.stdout, process.stderr):
+                assert pipe is not None
+                pipe.close()
 
 
 class FakeStream:
     """The streams of a local process as an exec stream."""
 
-    def __init__(self, process: asyncio.subprocess.Process) -> None:
+    def __init__(self, process: subprocess.Popen[bytes]) -> None:
         self._process = process
 
     async def write(self, data: bytes) -> None:
         assert self._process.stdin is not None
         try:
-            self._process.stdin.write(data)
-            await self._process.stdin.drain()
-        except (BrokenPipeError, ConnectionResetError) as error:
+            view = memoryview(data)
+            while view:
+                view = view[await asyncio.to_thread(self._process.stdin.write, view[:65536]) or 0 :]
+        except (BrokenPipeError, ValueError) as error:
             raise NodeLost("the command does not read") from error
 
     async def close_stdin(self) -> None:
@@ -246,19 +252,21 @@ class FakeStream:
 
     async def output(self) -> AsyncIterator[tuple[int, bytes]]:
         pieces: asyncio.Queue[tuple[int, bytes]] = asyncio.Queue()
+        loop = asyncio.get_running_loop()
+        pipes = {1: self._process.stdout, 2: self._process.stderr}
+        for kind, pipe in pipes.items():
+            assert pipe is not None
+            os.set_blocking(pipe.fileno(), False)
 
-        async def read(kind: int, source: asyncio.StreamReader | None) -> None:
-            assert source is not None
-            while piece := await source.read(65536):
+            def read(kind: int = kind, number: int = pipe.fileno()) -> None:
+                piece = os.read(number, 65536)
+                if not piece:
+                    loop.remove_reader(number)
                 pieces.put_nowait((kind, piece))
-            pieces.put_nowait((kind, b""))
 
-        readers = [
-            asyncio.create_task(read(1, self._process.stdout), name="stdout"),
-            asyncio.create_task(read(2, self._process.stderr), name="stderr"),
-        ]
+            loop.add_reader(pipe.fileno(), read)
+        open_ = len(pipes)
         try:
-            open_ = 2
             while open_:
                 kind, piece = await pieces.get()
                 if piece:
@@ -266,12 +274,12 @@ class FakeStream:
                 else:
                     open_ -= 1
         finally:
-            for reader in readers:
-                reader.cancel()
-            await asyncio.gather(*readers, return_exceptions=True)
+            for pipe in pipes.values():
+                if pipe is not None and not pipe.closed:
+                    loop.remove_reader(pipe.fileno())
 
     async def exit_code(self) -> int:
-        return await self._process.wait()
+        return await asyncio.to_thread(self._process.wait)
 
 
 def processes_in(home: Path) -> Iterator[tuple[int, str, list[bytes]]]:

@@ -16,6 +16,12 @@ def load(name: str) -> Any:
     return read(name)
 
 
+@cache
+def fingerprint(name: str) -> int:
+    """Stands for the content of a file, for clients that keep what they once read."""
+    return zlib.crc32(files(__name__).joinpath(f"{name}.z").read_bytes())
+
+
 def read(name: str) -> Any:
     """The content of a file that is too big to be kept in memory: `openapi`."""
     return orjson.loads(zlib.decompress(files(__name__).joinpath(f"{name}.z").read_bytes()))

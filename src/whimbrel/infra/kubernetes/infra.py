@@ -112,9 +112,13 @@ class KubernetesInfra:
         )
 
     async def offer(self, num_nodes: int, shape: NodeShape) -> Offer:
-        """See `Infra`. Without the right to list Kubernetes nodes, what was asked is taken as feasible."""
+        """See `Infra`. Without the right to list Kubernetes nodes, what was asked is taken as feasible. A no is
+        never given from an older answer: machines may have come since."""
         try:
-            reason = capacity.why_not((await self._machines()).value, num_nodes, shape)
+            known = await self._machines()
+            reason = capacity.why_not(known.value, num_nodes, shape)
+            if reason and known.age > 0:
+                reason = capacity.why_not((await self._machines(0.0, 0.0)).value, num_nodes, shape)
         except Forbidden:
             reason = ""
         return Offer(infra=self.name, feasible=not reason, reason=reason, shape=shape)
@@ -189,7 +193,7 @@ class KubernetesInfra:
         )
         return str(answer.get("gitVersion") or "")
 
-    async def _machines(self) -> Aged[list[Machine]]:
+    async def _machines(self, fresh: float = _FRESH, stale: float = _STALE) -> Aged[list[Machine]]:
         client = self._link.client()
 
         async def action() -> list[Machine]:
@@ -200,8 +204,8 @@ class KubernetesInfra:
             "listing its machines",
             action,
             timeout=_PAGES * self._settings.deadlines.page,
-            fresh=_FRESH,
-            stale=_STALE,
+            fresh=fresh,
+            stale=stale,
         )
 
     async def _machines_if_allowed(self) -> list[Machine] | None:
