@@ -16,6 +16,7 @@ from kubesim.apiserver.kinds import conversion
 from kubesim.apiserver.kinds.base import Context
 from kubesim.apiserver.nodes import NodeDirectory
 from kubesim.apiserver.objects import Decoded
+from kubesim.apiserver.refusals import Refusals
 from kubesim.apiserver.requests import JsonObject
 from kubesim.schema.registry import Registry, ResourceType
 from kubesim.store import Store
@@ -48,6 +49,7 @@ class Core:
         self.auth = auth
         self.tokens = tokens
         self.decoded = Decoded()
+        self.refusals = Refusals()
 
     def context(self) -> Context:
         """What strategies may know."""

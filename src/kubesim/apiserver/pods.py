@@ -193,6 +193,9 @@ def check_stream(core: Core, call: Call) -> tuple[JsonObject, str]:
 
 async def refuse_stream(core: Core, call: Call) -> Reply:
     """exec, attach or portforward without a WebSocket: SPDY cannot be spoken here."""
+    earlier = core.refusals.take(call.request)
+    if earlier is not None:
+        raise earlier
     if call.route.subresource == "portforward":
         pod = _pod(call)
         if not pod["spec"].get("nodeName"):

@@ -149,7 +149,7 @@ async def test_pods_on_nodes_are_shown_with_the_columns_of_kubectl(kubectl: Kube
 
 
 async def test_an_unknown_kind_is_named(kubectl: Kubectl) -> None:
-    frob = b"{apiVersion: v1, kind: Frob, metadata: {name: f}}"
+    frob = b"apiVersion: v1\nkind: Frob\nmetadata: {name: f}\n"
     result = await kubectl.run("create", "-f", "-", stdin=frob)
     assert 'no matches for kind "Frob" in version "v1"' in result.err
 
@@ -159,6 +159,8 @@ async def test_logs_and_exec_go_through_to_the_kubelet(kubectl: Kubectl, node: F
     assert await kubectl("exec", "p", "--", "say", "hello", "there") == "hello there\n"
     data = bytes(range(10)) * 100
     assert (await kubectl("exec", "-i", "p", "--", "cat", stdin=data)).encode() == data
+    refused = await kubectl.run("exec", "p", "--", "missing")
+    assert 'container "main" is not running' in refused.err
     failed = await kubectl.run("exec", "p", "--", "fail", "7")
     assert failed.code == 7
     assert "failing" in failed.err

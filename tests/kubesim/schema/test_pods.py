@@ -285,6 +285,18 @@ def test_nothing_else_of_a_running_pod_may_change(life: SimpleNamespace, pods: A
         assert problem.startswith("spec: Forbidden: pod updates may not change fields other than")
 
 
+def test_gates_are_only_taken_away_and_leave_room_for_placement_until_they_are(
+    life: SimpleNamespace, pods: Any
+) -> None:
+    old = life.created(pods, pod(schedulingGates=[{"name": "a.b/c"}, {"name": "a.b/d"}]))
+    more = [*old["spec"]["schedulingGates"], {"name": "a.b/e"}]
+    assert life.change_problems(pods, old, with_spec(old, schedulingGates=more)) == [
+        "spec.schedulingGates[2].name: Forbidden: only deletion is allowed, but found new scheduling gate 'a.b/e'"
+    ]
+    placed = with_spec(old, schedulingGates=more[:1], nodeSelector={"zone": "a"})
+    assert life.change_problems(pods, old, placed) == []
+
+
 def test_tolerations_are_only_added(life: SimpleNamespace, pods: Any) -> None:
     one = {"key": "a", "operator": "Exists"}
     old = life.created(pods, pod(tolerations=[one]))
@@ -305,6 +317,16 @@ def test_a_write_to_the_pod_ignores_status_and_a_write_to_status_ignores_spec(
     assert by_status["status"] == {"phase": "Running", "qosClass": "BestEffort"}
     by_pod = life.updated(pods, old, {**old, "status": {"phase": "Running"}})
     assert by_pod["status"] == old["status"]
+
+
+def test_the_single_address_of_a_pod_is_the_first_of_all(life: SimpleNamespace, pods: Any) -> None:
+    old = life.created(pods, pod())
+    one = life.updated(pods, old, {**old, "status": {"podIP": "10.0.0.1"}}, "status")
+    assert one["status"]["podIPs"] == [{"ip": "10.0.0.1"}]
+    other = life.updated(pods, one, {**one, "status": {**one["status"], "podIP": "10.0.0.2"}}, "status")
+    assert other["status"]["podIPs"] == [{"ip": "10.0.0.2"}]
+    many = life.updated(pods, old, {**old, "status": {"podIPs": [{"ip": "10.0.0.3"}]}}, "status")
+    assert many["status"]["podIP"] == "10.0.0.3"
 
 
 def test_debug_containers_can_be_added_and_not_removed(life: SimpleNamespace, pods: Any) -> None:

@@ -113,7 +113,7 @@ async def main():
     async def writer(w):
         n = 0
         while True:
-            stored = await store.create("/pods", f"ns/{w}-{n}", lambda r: b"%d" % r)
+            stored = await store.create("/pods", f"ns/{sys.argv[2]}-{w}-{n}", lambda r: b"%d" % r)
             print(f"{stored.name} {stored.revision}", flush=True)
             n += 1
     await asyncio.gather(*(writer(w) for w in range(8)))
@@ -125,14 +125,14 @@ asyncio.run(main())
 async def test_after_kill_9_nothing_that_was_acknowledged_is_missing(tmp_path: Path) -> None:
     acknowledged: dict[str, int] = {}
     newest = 0
-    for _ in range(3):
+    for life in range(3):
         process = await asyncio.create_subprocess_exec(
-            sys.executable, "-c", _WRITER, str(tmp_path / f"store{_}"), stdout=subprocess.PIPE
+            sys.executable, "-c", _WRITER, str(tmp_path), str(life), stdout=subprocess.PIPE
         )
         assert process.stdout is not None
         acknowledged.clear()
         async with asyncio.timeout(60):
-            for _line in range(300):
+            for _ in range(300):
                 name, revision = (await process.stdout.readline()).decode().split()
                 acknowledged[name] = int(revision)
             process.send_signal(signal.SIGKILL)
@@ -140,12 +140,14 @@ async def test_after_kill_9_nothing_that_was_acknowledged_is_missing(tmp_path: P
                 if len(parts := line.split()) == 2:
                     acknowledged[parts[0]] = int(parts[1])
             await process.wait()
-        store = open_store("durable", tmp_path / f"store{_}")
+        store = open_store("durable", tmp_path)
         found = {s.name: s.revision for s in store.table(PODS).all()}
         assert acknowledged.items() <= found.items()
+        assert min(acknowledged.values()) > newest
         newest = max(acknowledged.values())
         assert store.revision >= newest
-        assert (await store.create(PODS, "ns/next", body)).revision > newest
+        newest = (await store.create(PODS, f"ns/next-{life}", body)).revision
+        assert newest > max(acknowledged.values())
         await store.close()
 
 

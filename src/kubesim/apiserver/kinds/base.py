@@ -8,7 +8,7 @@ objects (service accounts, priority classes, namespaces) is admission, which is 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from random import SystemRandom
 from typing import Any, Protocol
@@ -199,7 +199,7 @@ class Strategy:
         return "status" in rt.subresources
 
 
-_NAMES_ELSEWHERE: Mapping[str, bool] = {"metadata": True, "status": True, "kind": True, "apiVersion": True}
+_CHECKED_ELSEWHERE = frozenset(("metadata", "status", "kind", "apiVersion"))
 
 
 def by_schema(type_: ObjectType, obj: JsonObject) -> list[FieldError]:
@@ -207,6 +207,6 @@ def by_schema(type_: ObjectType, obj: JsonObject) -> list[FieldError]:
     found: list[FieldError] = []
     for name, value in obj.items():
         known = type_.fields.get(name)
-        if known is not None and name not in _NAMES_ELSEWHERE:
+        if known is not None and name not in _CHECKED_ELSEWHERE:
             check_field(known, value, name, found)
     return found

@@ -170,9 +170,9 @@ class NodeStrategy(Strategy):
             obj = put(obj, "status", {**status, "allocatable": status["capacity"]})
         spec = obj.get("spec") or {}
         one, many = spec.get("podCIDR"), spec.get("podCIDRs")
-        if one and not many:
+        if one and (not many or many[0] != one):
             obj = put(obj, "spec", {**spec, "podCIDRs": [one]})
-        elif many and one != many[0]:
+        elif many and not one:
             obj = put(obj, "spec", {**spec, "podCIDR": many[0]})
         return obj
 

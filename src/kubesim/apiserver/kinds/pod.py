@@ -20,7 +20,10 @@ class PodStrategy(Strategy):
 
     def default(self, rt: ResourceType, obj: JsonObject) -> JsonObject:
         spec = pod_defaults.pod(obj["spec"])
-        return obj if spec is obj["spec"] else put(obj, "spec", spec)
+        status = _addresses(obj.get("status") or {})
+        if spec is obj["spec"] and status is obj.get("status"):
+            return obj
+        return {**obj, "spec": spec, "status": status}
 
     def prepare_create(self, rt: ResourceType, obj: JsonObject, ctx: Context) -> JsonObject:
         status: JsonObject = {"phase": "Pending", "qosClass": quality_of_service(obj["spec"])}
@@ -104,6 +107,16 @@ class PodStrategy(Strategy):
         if subresource == "status":
             return (("metadata", "deletionTimestamp"), ("metadata", "ownerReferences"), ("spec",))
         return (("status",),)
+
+
+def _addresses(status: JsonObject) -> JsonObject:
+    """podIP is the first of podIPs; where they differ, the old single field is what counts."""
+    one, many = status.get("podIP"), status.get("podIPs")
+    if one and (not many or many[0].get("ip") != one):
+        return {**status, "podIPs": [{"ip": one}]}
+    if many and not one:
+        return {**status, "podIP": many[0].get("ip", "")}
+    return status
 
 
 def _identity(old: JsonObject, new: JsonObject) -> JsonObject:

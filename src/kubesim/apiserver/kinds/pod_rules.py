@@ -189,11 +189,14 @@ def _frozen(spec: JsonObject, *, gated: bool) -> JsonObject:
 
 def _gate_changes(old: JsonObject, new: JsonObject) -> list[FieldError]:
     before = [gate["name"] for gate in old.get("schedulingGates") or ()]
-    added = [gate["name"] for gate in new.get("schedulingGates") or () if gate["name"] not in before]
-    if not added:
-        return []
-    why = f"only deletion is allowed, but found new scheduling gate '{added[0]}'"
-    return [forbidden_field("spec.schedulingGates", why)]
+    return [
+        forbidden_field(
+            f"spec.schedulingGates[{at}].name",
+            f"only deletion is allowed, but found new scheduling gate '{gate['name']}'",
+        )
+        for at, gate in enumerate(new.get("schedulingGates") or ())
+        if gate["name"] not in before
+    ]
 
 
 def _deadline_change(old: JsonObject, new: JsonObject) -> list[FieldError]:
