@@ -16,7 +16,17 @@ from pathlib import Path
 
 TARGET = Path(__file__).parent.parent / "src/kubesim/apiserver/protobuf/messages.json.z"
 MESSAGE, REPEATED = 11, 3
-_KINDS = {1: "double", 2: "float", 3: "int", 4: "uint", 5: "int", 8: "bool", 9: "string", 12: "bytes", 13: "uint"}
+_KINDS = {
+    1: "double",
+    2: "float",
+    3: "int",
+    4: "uint",
+    5: "int",
+    8: "bool",
+    9: "string",
+    12: "bytes",
+    13: "uint",
+}
 _WANTED = ("k8s.io/api/", "k8s.io/apimachinery/")
 
 

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 from kubesim.apiserver.admission.priority import SYSTEM_CLASSES
 from kubesim.apiserver.core import Core
+from kubesim.apiserver.defaulting import default
 from kubesim.apiserver.objects import decode, encode
 from kubesim.apiserver.requests import JsonObject
 from kubesim.schema.decode import canonical_object
-from kubesim.schema.defaults import default
 from kubesim.schema.registry import ResourceType
 from kubesim.store import KeyExists
 

@@ -18,12 +18,14 @@ from kubesim.apiserver.admission.base import Attempt, Operation
 from kubesim.apiserver.bodies import read_body
 from kubesim.apiserver.calls import Call
 from kubesim.apiserver.core import Core
+from kubesim.apiserver.defaulting import default
 from kubesim.apiserver.deleting import remove
 from kubesim.apiserver.kinds import strategy
 from kubesim.apiserver.objects import encode
 from kubesim.apiserver.options import WriteOptions, write_options
 from kubesim.apiserver.patch import managed
 from kubesim.apiserver.requests import JsonObject, Reply
+from kubesim.apiserver.validation import validate_create, validate_update
 from kubesim.schema.decode import (
     SCHEME,
     Decoded,
@@ -32,10 +34,8 @@ from kubesim.schema.decode import (
     decode,
     strict_texts,
 )
-from kubesim.schema.defaults import default
 from kubesim.schema.meta import carry_over, generated_name
 from kubesim.schema.types import kind_type
-from kubesim.schema.validate import validate_create, validate_update
 from kubesim.store import KeyExists, KeyMissing, RevisionMismatch, Stored
 
 ATTEMPTS = 20

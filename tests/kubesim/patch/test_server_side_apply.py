@@ -6,13 +6,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from kubesim.apiserver.defaulting import default
 from kubesim.apiserver.kinds import strategy
 from kubesim.apiserver.patch import managed
 from kubesim.apiserver.patch.apply import apply
 from kubesim.apiserver.patch.merge import merge_patch
 from kubesim.errors import StatusError
 from kubesim.schema.decode import decode
-from kubesim.schema.defaults import default
 from kubesim.schema.registry import builtin
 
 REGISTRY = builtin()

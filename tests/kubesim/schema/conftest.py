@@ -5,12 +5,12 @@ from types import SimpleNamespace
 import pytest
 
 from kubesim import errors
+from kubesim.apiserver.defaulting import default
 from kubesim.apiserver.kinds import Context, strategy
+from kubesim.apiserver.validation import validate_create, validate_update
 from kubesim.schema.decode import decode
-from kubesim.schema.defaults import default
 from kubesim.schema.meta import carry_over
 from kubesim.schema.registry import ResourceType, builtin
-from kubesim.schema.validate import validate_create, validate_update
 
 REGISTRY = builtin()
 NOW = "2020-01-01T00:00:00Z"

@@ -2,10 +2,10 @@
 
 import pytest
 
+from kubesim.apiserver.validation import validate_create, validate_update
 from kubesim.errors import invalid
 from kubesim.schema import meta
 from kubesim.schema.registry import builtin
-from kubesim.schema.validate import validate_create, validate_update
 
 CONFIG_MAPS = builtin().find("", "v1", "configmaps")
 SERVICES = builtin().find("", "v1", "services")

@@ -33,9 +33,7 @@ class Attempt:
 
     def creates(self, group_resource: str) -> bool:
         return (
-            self.operation == "CREATE"
-            and not self.subresource
-            and self.rt.group_resource == group_resource
+            self.operation == "CREATE" and not self.subresource and self.rt.group_resource == group_resource
         )
 
 

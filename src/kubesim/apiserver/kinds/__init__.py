@@ -3,7 +3,7 @@
     strategy(rt).prepare_create(rt, obj, ctx)
 
 What an object goes through is written in `base`; the front doors of defaulting and validation are
-`schema.defaults.default` and `schema.validate`.
+`defaulting.default` and `validation`.
 """
 
 from __future__ import annotations
