@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import signal
 from pathlib import Path
+
+import pytest
 
 from e2e.house import EXAMPLES, House, eventually, read_until
 
@@ -152,6 +155,7 @@ def test_cp_brings_files_there_and_back(house: House, tmp_path: Path) -> None:
     house.whim("down", "-y", "copies")
 
 
+@pytest.mark.skipif(not shutil.which("kubectl"), reason="there is no kubectl on this machine")
 def test_kubectl_sees_the_pods_of_a_running_job(house: House) -> None:
     """The local infrastructure is an ordinary Kubernetes, under its own context."""
     house.whim("launch", "-c", "seen", "-y", "-d", "sleep 7644")

@@ -66,7 +66,7 @@ async def test_a_pod_that_has_ended_says_how(
 
 async def test_home_working_directory_and_python_are_the_pods_own(cluster: NodeCluster) -> None:
     pod = await cluster.create(
-        "p", "pwd; echo $HOME; command -v python pip; python -c 'import sys; print(sys.prefix)'"
+        "p", "pwd; echo $HOME; command -v python; command -v pip; python -c 'import sys; print(sys.prefix)'"
     )
     await cluster.until_phase("p", "Succeeded")
     lines = (await cluster.logs("p")).splitlines()
