@@ -140,6 +140,7 @@ def _follow(cluster: str, request: sdk.Request, detach: bool, as_json: bool, goe
         return int(ExitCode.OK)
     code = logs.show(cluster, job, sdk.logs(cluster, job))
     if code is ExitCode.OK:
+        click.echo(f"Job {job} of {cluster} succeeded.", err=True)
         _come_back(cluster, job)
     return int(code)
 

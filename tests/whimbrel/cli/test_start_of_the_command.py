@@ -17,19 +17,6 @@ HEAVY = {
     *("asyncio", "fastapi", "httpcore2", "kubewire", "orjson", "pathspec"),
     *("pydantic", "rich", "sqlalchemy", "starlette", "uvicorn", "yaml"),
 }
-    "asyncio",
-    "fastapi",
-    "httpcore2",
-    "kubewire",
-    "orjson",
-    "pathspec",
-    "pydantic",
-    "rich",
-    "sqlalchemy",
-    "starlette",
-    "uvicorn",
-    "yaml",
-]
 
 
 def _imported_by(*argv: str, env: dict[str, str]) -> set[str]:
