@@ -68,6 +68,20 @@ def test_a_tutorial_prints_what_it_says(page: str) -> None:
         house.close()
 
 
+def test_the_python_of_the_pages_runs() -> None:
+    """Every program of docs/python.md, in a home of its own."""
+    house = House.build()
+    try:
+        for language, _, text in BLOCK.findall((ROOT / "docs" / "python.md").read_text()):
+            if language == "python":
+                done = house.run(sys.executable, "-c", text, timeout=60)
+                assert done.returncode == 0, done.stderr
+                assert "hello from rank 1" in done.stdout
+                assert done.stdout.endswith("SUCCEEDED\n")
+    finally:
+        house.close()
+
+
 def test_generated_pages_are_what_the_code_says() -> None:
     """`make docs` would change nothing."""
     script = ROOT / "scripts" / "build_reference.py"

@@ -117,3 +117,29 @@ def test_a_dry_run_shows_the_plan_and_starts_nothing(house: House) -> None:
     plan = house.json("launch", "-c", "dry", "--dryrun", "true")
     assert [offer["infra"] for offer in plan["offers"] if offer["chosen"]] == ["k8s/kubesim-local"]
     assert "dry" not in [cluster["name"] for cluster in house.json("status")["clusters"]]
+
+
+def test_a_cluster_that_does_not_fit_is_not_changed_silently(house: House) -> None:
+    """Exit code 5, with what differs and what to do."""
+    house.whim("launch", "-c", "small", "-y", "true")
+    errors = house.fails("launch", "-c", "small", "-y", "--num-nodes", "2", "true", code=5)
+    assert "2" in errors
+    assert "whim down small" in errors
+    house.whim("down", "-y", "small")
+
+
+def test_a_cancelled_launch_says_so_and_can_be_repeated(house: House) -> None:
+    """Exit code 12; the same command then does the work."""
+    task = house.root / "slow.yaml"
+    task.write_text(
+        "setup: |\n  echo setting up\n  [ -e ~/second ] || { touch ~/second; sleep 7666; }\nrun: echo done\n"
+    )
+    with house.popen("whim", "launch", "-c", "slow", "-y", str(task)) as process:
+        assert process.stderr is not None
+        assert any("setting up" in line for line in process.stderr)
+        (running,) = [r for r in house.json("api", "status")["requests"] if r["state"] == "running"]
+        house.whim("api", "cancel", running["id"][:8])
+        process.communicate(timeout=30)
+        assert process.returncode == 12
+    assert house.whim("launch", "-c", "slow", "-y", str(task)) == "done\n"
+    house.whim("down", "-y", "slow")

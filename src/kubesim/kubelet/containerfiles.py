@@ -6,6 +6,7 @@
     DIR/log          what the container printed (`crilog.py`)
     DIR/exit.json    how it ended; its presence is the end
     DIR/sock         where the shim listens
+    DIR/last-words   what the container wants its end to say (Kubernetes: its termination message)
 
 Every JSON file appears whole or not at all, also after a `kill -9`; they are not synced to the disk, because after a
 crash of the machine no process is left that they could tell of. Nothing here knows Kubernetes.
@@ -29,6 +30,7 @@ STATE = "state.json"
 LOG = "log"
 EXIT = "exit.json"
 SOCKET = "sock"
+LAST_WORDS = "last-words"
 
 
 class Spec:

@@ -66,6 +66,8 @@ class EventRecorder:
                 await self._send(note)
             except (KubeError, TimeoutError, OSError) as error:
                 log.debug("event %s of pod %s was not sent: %s", note.reason, note.pod["name"], error)
+            except Exception:  # events tell of things; a mistake in here must not end them
+                log.exception("event %s of pod %s was not sent", note.reason, note.pod["name"])
 
     def _note(self, pod: dict[str, Any], kind: str, reason: str, message: str, container: str) -> None:
         metadata = pod["metadata"]

@@ -147,12 +147,16 @@ class NodeAgent:
             try:
                 await self._renew()
                 self.registered.set()
-                pause = RETRY
-                await asyncio.sleep(RENEW_EVERY)
             except (KubeError, TimeoutError, OSError) as error:
                 log.warning("node %s could not be renewed: %s", self._name, error)
-                await asyncio.sleep(pause)
-                pause = min(pause * 2, LONGEST_RETRY)
+            except Exception:  # a mistake in here must not end the pods' workers
+                log.exception("node %s could not be renewed", self._name)
+            else:
+                pause = RETRY
+                await asyncio.sleep(RENEW_EVERY)
+                continue
+            await asyncio.sleep(pause)
+            pause = min(pause * 2, LONGEST_RETRY)
 
     async def _renew(self) -> None:
         node = await self._node()

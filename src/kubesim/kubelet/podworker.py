@@ -102,6 +102,9 @@ class PodWorker:
                 except (KubeError, ShimError, OSError, TimeoutError) as error:
                     log.warning("pod %s: %s: %s", self._name(), type(error).__name__, error)
                     wake_at = self._retry_at()
+                except Exception:  # a mistake in here must not end the other pods' workers
+                    log.exception("pod %s: a step failed", self._name())
+                    wake_at = self._retry_at()
                 if not self._finished:
                     await self._sleep_until(wake_at)
         finally:
@@ -347,7 +350,10 @@ class PodWorker:
             if link is not None:
                 link.close()
             return
-        self._watchers[directory] = asyncio.create_task(wait_for_end(), name=f"watch {directory}")
+        watcher = asyncio.create_task(wait_for_end(), name=f"watch {directory}")
+        if link is not None:
+            watcher.add_done_callback(lambda _: link.close())  # also when it is cancelled before its first step
+        self._watchers[directory] = watcher
 
     # --- reporting ---
 
@@ -358,6 +364,8 @@ class PodWorker:
             return  # it ended long ago, and nothing of it is known here that the API server does not know
         now = self._with.clock()
         status = pod_status(replace(view, pod=self.pod), decision, host_ip=HOST, now=now)
+        if status["phase"] in TERMINAL:
+            self._with.devices.release(self.uid)
         if all(old.get(key) == value for key, value in status.items()):
             return
         for name, seconds in decision.backing_off:

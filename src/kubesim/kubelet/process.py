@@ -33,6 +33,7 @@ from kubewire.resources import PODS
 log = logging.getLogger(__name__)
 
 RETRY = 1.0
+HELPER_LIMIT = 120.0
 
 
 class ProcessKubelet:
@@ -141,9 +142,11 @@ class ProcessKubelet:
         """Have ready what the first pod would wait for."""
         try:
             await asyncio.gather(self._zygote.ensure(), asyncio.to_thread(self._get_template))
-            await asyncio.to_thread(self._get_template().compile)
         except (ShimError, OSError, TimeoutError) as error:
             log.warning("the first pod will have to wait: %s", error)
+            return
+        if (command := self._get_template().compile_command()) is not None:
+            await _run_in_background(command)
 
     async def _adopt(self, group: asyncio.TaskGroup) -> None:
         """Employ a worker for each pod that has a folder here; whether its pod exists is known only later."""
@@ -201,3 +204,22 @@ class ProcessKubelet:
             task = group.create_task(worker.run(), name=f"kubelet: pod {uid}")
             task.add_done_callback(lambda _: self._workers.pop(uid, None))
         return worker
+
+
+async def _run_in_background(command: list[str]) -> None:
+    """Run a helper to its end; it is killed when the kubelet ends. What it does is an optimization: it may fail."""
+    nothing = asyncio.subprocess.DEVNULL
+    try:
+        helper = await asyncio.create_subprocess_exec(*command, stdin=nothing, stdout=nothing, stderr=nothing)
+    except OSError as error:
+        log.info("%s could not be run: %s", command[0], error)
+        return
+    try:
+        async with asyncio.timeout(HELPER_LIMIT):
+            await helper.wait()
+    except TimeoutError:
+        log.info("%s took too long", " ".join(command))
+    finally:
+        if helper.returncode is None:
+            helper.kill()
+            await helper.wait()

@@ -17,13 +17,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from kubesim.kubelet import volumes
+from kubesim.kubelet import containerfiles, volumes
 from kubesim.kubelet.containerfiles import Spec
 from kubesim.kubelet.environment import ConfigError
 from kubesim.kubelet.expansion import expand
 from kubesim.kubelet.venv import Template
-
-TERMINATION_LOG = "termination-log"
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +63,7 @@ def prepare(
         folder.mkdir(parents=True, exist_ok=True)
     volumes.link_mounts(place.root, container, pod_volumes)
     place.working_directory(container.get("workingDir")).mkdir(parents=True, exist_ok=True)
-    (place.directory / TERMINATION_LOG).touch()
+    (place.directory / containerfiles.LAST_WORDS).touch()
     if not (place.venv / "bin").is_dir():
         shutil.rmtree(place.venv, ignore_errors=True)
         unfinished = place.directory / "venv.new"
@@ -96,7 +94,7 @@ def base_environment(
         "PIP_DISABLE_PIP_VERSION_CHECK": "1",
         "PIP_NO_INPUT": "1",
         "KUBESIM_ROOT": str(place.root),
-        "KUBESIM_TERMINATION_LOG": str(place.directory / TERMINATION_LOG),
+        "KUBESIM_TERMINATION_LOG": str(place.directory / containerfiles.LAST_WORDS),
     }
 
 

@@ -50,6 +50,9 @@ KILL_ROUND = 0.01
 KILL_LIMIT = 10.0
 """Seconds after which a process that survives SIGKILL (stuck in the kernel) is given up and named."""
 ATTACH_FLUSH = 1.0
+MOST_LAST_WORDS = 4096
+OWN_GRACE = 2.0
+"""Seconds that the container gets when the shim itself is asked to end (SIGTERM)."""
 NOT_STARTED = 128
 """The exit code of a container whose main process could not be started, as containerd reports it."""
 
@@ -185,7 +188,9 @@ class Shim:
                 continue
         self._flush_outlets()
         self._log.close()
-        message = f"could not be killed: {', '.join(map(str, left))}" if left else ""
+        message = self._last_words()
+        if left:
+            message += f"{'; ' if message else ''}could not be killed: {', '.join(map(str, left))}"
         if self._log.lost:
             message += f"{'; ' if message else ''}{self._log.lost} bytes of its output could not be written to the log"
         end = Exit(
@@ -202,6 +207,14 @@ class Shim:
                 self._answer(connection, {"exit": end.to_json()})
             elif number in self._log_waiters:
                 self._answer(connection, {"size": self._log.size, "complete": True})
+
+    def _last_words(self) -> str:
+        """What the container wrote for this moment."""
+        try:
+            with open(os.path.join(self._directory, containerfiles.LAST_WORDS), "rb") as file:
+                return file.read(MOST_LAST_WORDS).decode("utf-8", "replace").rstrip()
+        except OSError:
+            return ""
 
     def _kill_everything(self) -> list[int]:
         """Kill all that descends from this process; what is left after the limit (stuck in the kernel)."""
@@ -275,7 +288,7 @@ class Shim:
 
     def _on_signal(self) -> None:
         if signal.SIGTERM in self._empty_wakeups():
-            self._stop(0.0)
+            self._stop(OWN_GRACE)
         self._reap()
 
     def _empty_wakeups(self) -> bytes:
@@ -380,6 +393,8 @@ class Shim:
             return
         try:
             self._request(number, connection, message, descriptors)
+        except (KeyError, TypeError, ValueError) as error:  # a daemon of another version
+            self._answer(connection, {"error": f"the request was not understood: {error!r}", "code": 126})
         finally:
             for descriptor in descriptors:
                 os.close(descriptor)

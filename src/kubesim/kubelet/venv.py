@@ -13,7 +13,6 @@ import logging
 import os
 import shlex
 import shutil
-import subprocess
 import sys
 import tempfile
 import zipfile
@@ -24,7 +23,6 @@ log = logging.getLogger(__name__)
 
 _VERSION = f"{sys.version_info.major}.{sys.version_info.minor}"
 _PACKAGES = Path("lib") / f"python{_VERSION}" / "site-packages"
-COMPILE_LIMIT = 120.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,17 +50,12 @@ class Template:
         if (packages / "pip").is_dir():
             self._write_scripts(binaries, (final or target) / "bin" / "python")
 
-    def compile(self) -> None:
-        """Compile what is not, at the lowest priority: it saves the first pip of each later container a second."""
+    def compile_command(self) -> list[str] | None:
+        """What compiles pip ahead, at the lowest priority, which saves the first pip of each later container a second;
+        None when it is compiled, because it was copied from an environment in which it had been used."""
         if any((self.packages / "pip").glob("__pycache__/*.pyc")):
-            return
-        command = ["nice", "-n", "19", sys.executable, "-P", "-m", "compileall", "-q", str(self.packages)]
-        try:
-            subprocess.run(
-                command, stdin=subprocess.DEVNULL, capture_output=True, timeout=COMPILE_LIMIT, check=False
-            )
-        except (OSError, subprocess.TimeoutExpired) as error:
-            log.info("pip is not compiled ahead: %s", error)
+            return None
+        return ["nice", "-n", "19", sys.executable, "-P", "-m", "compileall", "-q", str(self.packages)]
 
     @staticmethod
     def _write_scripts(binaries: Path, python: Path) -> None:

@@ -34,6 +34,7 @@ class ClusterSpec:
     shape: NodeShape
     user: str
     labels: Mapping[str, str] = field(default_factory=dict)
+    namespace: str = ""  # where it was made, as recorded; empty: where the infra makes new ones
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

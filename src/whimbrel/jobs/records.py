@@ -35,6 +35,7 @@ def spec_of(cluster: ClusterRow) -> ClusterSpec:
         num_nodes=cluster.num_nodes,
         shape=shape_of(cluster),
         user=cluster.user,
+        namespace=cluster.namespace,
     )
 
 
@@ -91,6 +92,8 @@ def subject(cluster: str) -> str:
     return f"cluster:{cluster}"
 
 
+LAUNCH = "cluster.launch"
+"""The kind of requests that make a cluster."""
 DOWN = "cluster.down"
 """The kind of requests that remove a cluster."""
 

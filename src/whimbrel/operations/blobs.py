@@ -1,14 +1,15 @@
 """Files that clients sent, by content: what a launch or an exec syncs to its nodes.
 
 A file is stored under the SHA-256 of its bytes, which is checked while it is written, and appears under its
-name only when it is complete. Manifests (which file goes where) are files like any other. Nothing here knows
-about nodes.
+name only when it is complete and on the disk. Manifests (which file goes where) are files like any other. What is
+found spoiled later is dropped, so that the same command sends it again. Nothing here knows about nodes.
 """
 
 from __future__ import annotations
 
 import asyncio
 import hashlib
+import logging
 import os
 import re
 import tarfile
@@ -21,6 +22,8 @@ from typing import BinaryIO, TypeVar, cast
 
 from whimbrel.model.errors import InvalidTask
 
+logger = logging.getLogger(__name__)
+
 T = TypeVar("T")
 
 PIECE = 1024 * 1024
@@ -28,6 +31,10 @@ STREAM_IDLE = 60.0
 """Seconds that a client may pause while it sends."""
 KEEP = 14 * 24 * 3600.0
 """Seconds that a file is kept after it was last asked for."""
+UPLOADS = 8
+"""Uploads at the same time; each has a thread, which mostly waits for its client."""
+
+SEND_AGAIN = "run the command again: it sends what is missing"
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
@@ -43,6 +50,7 @@ class BlobStore:
     def __init__(self, root: Path) -> None:
         self._root = root
         self._threads = ThreadPoolExecutor(max_workers=2, thread_name_prefix="whimbrel-blobs")
+        self._uploads = ThreadPoolExecutor(max_workers=UPLOADS, thread_name_prefix="whimbrel-upload")
 
     def path(self, digest: str) -> Path:
         """Where a file is, whether or not it is there."""
@@ -56,14 +64,29 @@ class BlobStore:
         return await self._in_thread(lambda: [digest for digest in wanted if not self._touch(digest)])
 
     async def read(self, digest: str) -> bytes:
-        """A whole file (a manifest)."""
+        """A whole file (a manifest).
+
+        Raises:
+            InvalidTask: it is not here, or is not what it was.
+        """
         try:
-            return await self._in_thread(self.path(digest).read_bytes)
+            content = await self._in_thread(self.path(digest).read_bytes)
         except FileNotFoundError:
             raise InvalidTask(
                 f"The server does not have the file {digest[:12]}… that this request names.",
-                remedy="run the command again: it sends what is missing",
+                remedy=SEND_AGAIN,
             ) from None
+        if hashlib.sha256(content).hexdigest() != digest:
+            await self.drop(digest)
+            raise InvalidTask(
+                f"The file {digest[:12]}… was spoiled on the server's disk.", remedy=SEND_AGAIN
+            )
+        return content
+
+    async def drop(self, digest: str) -> None:
+        """Remove a file that is not what it was."""
+        logger.warning("the stored file %s is spoiled and is removed", digest, extra={"action": "blob-dropped"})
+        await self._in_thread(lambda: self.path(digest).unlink(missing_ok=True))
 
     async def store_tar(self, pieces: AsyncIterator[bytes]) -> int:
         """Store the members of a tar stream, each named by its SHA-256; returns how many.
@@ -72,7 +95,7 @@ class BlobStore:
             InvalidTask: the stream is no tar, or a member is not what its name says.
         """
         source = cast(BinaryIO, _StreamFile(pieces, asyncio.get_running_loop()))
-        return await self._in_thread(lambda: self._unpack(source))
+        return await asyncio.get_running_loop().run_in_executor(self._uploads, self._unpack, source)
 
     async def sweep(self) -> int:
         """Remove what nobody has asked for in a long time; returns how many."""
@@ -81,6 +104,7 @@ class BlobStore:
     def close(self) -> None:
         """Let the threads end."""
         self._threads.shutdown(wait=False)
+        self._uploads.shutdown(wait=False)
 
     async def _in_thread(self, action: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._threads, action)
@@ -97,7 +121,8 @@ class BlobStore:
         try:
             with tarfile.open(fileobj=source, mode="r|") as archive:
                 for member in archive:
-                    content = archive.extractfile(member) if member.isreg() else None
+                    plain = member.isreg() and not member.issparse()  # a sparse one may claim any size
+                    content = archive.extractfile(member) if plain else None
                     if content is None or not is_digest(member.name):
                         raise InvalidTask(f"{member.name!r} is not a file named by its SHA-256.")
                     self._store(member.name, cast(BinaryIO, content))
@@ -121,6 +146,7 @@ class BlobStore:
                         f"A file changed while it was sent (its SHA-256 is not {digest[:12]}…).",
                         remedy="run the command again",
                     )
+                os.fsync(fresh.fileno())  # else a power cut leaves the name without the content
                 os.replace(fresh.name, target)
             except BaseException:
                 os.unlink(fresh.name)
@@ -130,9 +156,12 @@ class BlobStore:
         removed = 0
         for directory in self._root.glob("??"):
             for entry in os.scandir(directory):
-                if entry.stat().st_mtime < before:
-                    os.unlink(entry.path)
-                    removed += 1
+                try:
+                    if entry.stat(follow_symlinks=False).st_mtime < before:
+                        os.unlink(entry.path)
+                        removed += 1
+                except OSError as error:  # an upload has just ended, or it is nothing of ours
+                    logger.info("%s stays: %s", entry.path, error.strerror)
         return removed
 
 

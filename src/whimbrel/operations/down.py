@@ -16,11 +16,11 @@ from sqlalchemy import Connection
 from whimbrel.infra.base import Observation
 from whimbrel.jobs import records
 from whimbrel.jobs.sight import same_place
-from whimbrel.model.errors import DeadlineExceeded, InfraError, LeftBehind, NotFound, Unreachable, WhimError
+from whimbrel.model.errors import DeadlineExceeded, InfraError, LeftBehind, Unreachable, WhimError
 from whimbrel.operations.closing import close_forgotten, close_seen_gone
 from whimbrel.operations.tools import Tools
 from whimbrel.requests.run import Run
-from whimbrel.store import clusters, things
+from whimbrel.store import clusters, requests, things
 from whimbrel.store.clusters import ClusterRow
 
 ANSWER = 8.0
@@ -52,12 +52,17 @@ class Down:
 
     @staticmethod
     async def _nothing_open(run: Run, name: str) -> dict[str, Any]:
-        """Repeating a `down` that worked is no error; taking down what never was is."""
-        if await run.read(lambda connection: clusters.latest(connection, name)) is None:
-            await run.read(
-                lambda connection: clusters.get(connection, name)
-            )  # raises, with the names there are
-            raise NotFound(f"There is no cluster {name}.")
+        """Repeating a `down` that worked is no error, nor is one that came before its launch had recorded anything;
+        taking down what never was is."""
+
+        def known(connection: Connection) -> bool:
+            asked = requests.newest(connection, subject=run.request.subject)
+            return clusters.latest(connection, name) is not None or any(
+                request.kind == records.LAUNCH and request.seq < run.request.seq for request in asked
+            )
+
+        if not await run.read(known):
+            await run.read(lambda connection: clusters.get(connection, name))  # raises, with the names there are
         return {"cluster": name, "outcome": "already_gone", "left": []}
 
     async def _remove(self, run: Run, cluster: ClusterRow) -> dict[str, Any]:
@@ -116,7 +121,7 @@ class Down:
             seen = await self._make_gone(run, cluster, PURGE)
         except (InfraError, DeadlineExceeded) as error:
             reason = error.message
-            run.report(f"Forgetting the cluster without having seen it gone: {reason}")
+            run.report(f"forgetting the cluster without having seen it gone: {reason}")
         if seen is not None and not seen["left"]:
             return await self._seen_gone(run, cluster)
 

@@ -15,7 +15,7 @@ from typing import Any
 
 from sqlalchemy import Connection
 
-from whimbrel.infra.base import Infra, NodeShape, Offer
+from whimbrel.infra.base import ClusterSpec, Infra, NodeShape, Offer
 from whimbrel.jobs import records
 from whimbrel.jobs.sight import same_place
 from whimbrel.model.errors import Conflict, InfraError, WhimError
@@ -43,7 +43,7 @@ NODES = 900.0
 class Launch:
     """The operation behind `whim launch`."""
 
-    kind = "cluster.launch"
+    kind = records.LAUNCH
 
     def __init__(self, tools: Tools) -> None:
         self._tools = tools
@@ -83,22 +83,25 @@ class Launch:
         if place["local"]:
             await run.step("room", lambda: self._check_room(infra, ask, shape), deadline=SETTLE + 10)
         identity = await infra.identity()
-        user = run.actor
+        uid, num_nodes, user = place["uid"], ask.task.num_nodes, run.actor
+        spec = ClusterSpec(name=ask.cluster, uid=uid, num_nodes=num_nodes, shape=shape, user=user)
+        namespace = infra.things(spec)[0].namespace
 
         def add(connection: Connection) -> ClusterRow:
             return clusters.add(
                 connection,
-                uid=place["uid"],
+                uid=uid,
                 name=ask.cluster,
                 infra=infra.name,
                 kubeconfig=ask.kubeconfig,
                 identity=identity,
-                num_nodes=ask.task.num_nodes,
+                num_nodes=num_nodes,
                 shape=asdict(shape),
                 task=ask.task_wire(),
                 user=user,
                 now=run.now(),
                 autodown=ask.down,
+                namespace=namespace,
             )
 
         return await run.write(add)
@@ -170,4 +173,4 @@ class Launch:
         """Show with the cluster what went wrong last, where `status` finds it."""
         await run.write(lambda connection: clusters.failed(connection, cluster.uid, error.to_wire()))
         if isinstance(error, InfraError):
-            run.report(f"The cluster {cluster.name} stays recorded; the same command carries on.")
+            run.report(f"keeping the record of cluster {cluster.name}: the same command carries on")

@@ -42,22 +42,22 @@ async def _look(tools: Tools, row: ClusterRow) -> dict[str, Any] | None:
     except InfraError as raised:
         error = raised
     else:
-        await tools.store.write(lambda connection: _note(connection, row.uid, seen))
+        await tools.store.write(lambda connection: _note(connection, row, seen))
         return None
     return {"cluster": row.name, "infra": row.infra, "error": error.to_wire()}
 
 
-def _note(connection: Connection, uid: str, seen: Observation) -> None:
-    row = clusters.get_uid(connection, uid)
-    status = ClusterStatus.UP if seen.running and row.status is ClusterStatus.UP else ClusterStatus.INIT
-    nodes = records.nodes_json(seen.nodes)
-    if seen.running and row.nodes:
-        status = ClusterStatus.UP  # it has been up before, and all of it runs
-    clusters.observed(
-        connection, uid, status=status, nodes=nodes if seen.nodes else row.nodes, now=clock.now()
-    )
+def _note(connection: Connection, row: ClusterRow, seen: Observation) -> None:
+    """Write down what was seen, unless somebody who knows better (a launch, another look) has written meanwhile."""
+    now = clusters.get_uid(connection, row.uid)
+    if (now.status, now.observed_at) != (row.status, row.observed_at):
+        return
+    been_up = row.status is ClusterStatus.UP or bool(row.nodes)
+    status = ClusterStatus.UP if seen.running and been_up else ClusterStatus.INIT
+    nodes = records.nodes_json(seen.nodes) if seen.nodes else row.nodes
+    clusters.observed(connection, row.uid, status=status, nodes=nodes, now=clock.now())
     if seen.running:
-        clusters.failed(connection, uid, None)
+        clusters.failed(connection, row.uid, None)
         return
     away = [f"{node.name} ({node.message or node.phase})" for node in seen.nodes if node.phase != "running"]
     problem = NodeLost(
@@ -65,4 +65,4 @@ def _note(connection: Connection, uid: str, seen: Observation) -> None:
         remedy=f"whim launch -c {row.name} ...   # makes what is missing; or: whim down {row.name}",
     )
     if row.status is not ClusterStatus.INIT or row.last_error is None:
-        clusters.failed(connection, uid, problem.to_wire())
+        clusters.failed(connection, row.uid, problem.to_wire())

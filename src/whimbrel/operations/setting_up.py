@@ -44,7 +44,7 @@ async def set_up(run: Run, tools: Tools, ask: Ask, cluster: ClusterRow) -> None:
     script = ask.task.setup
     if not script:
         return
-    run.report("Running setup" + (f" on {cluster.num_nodes} nodes" if cluster.num_nodes > 1 else ""))
+    run.report("running setup" + (f" on {cluster.num_nodes} nodes" if cluster.num_nodes > 1 else ""))
 
     async def action() -> dict[str, Any]:
         secrets = await tools.vault.get(run.id)
@@ -61,7 +61,7 @@ async def _run(run: Run, tools: Tools, cluster: ClusterRow, files: Sequence[JobF
     writer = await log.writer(len(nodes))
 
     async def trouble(error: WhimError) -> None:
-        run.report(f"Waiting for a node: {error.message}")
+        run.report(f"waiting for a node: {error.message}")
 
     async def nothing() -> None:
         return

@@ -17,7 +17,7 @@ from whimbrel.model.manifest import Manifest
 from whimbrel.operations.ask import Ask
 from whimbrel.operations.tools import Tools
 from whimbrel.requests.run import Run
-from whimbrel.runtime.sync import Pushed, push
+from whimbrel.runtime.sync import Pushed, Spoiled, push
 from whimbrel.store.clusters import ClusterRow
 
 WORKDIR = "~/whimbrel_workdir"
@@ -58,7 +58,7 @@ async def _sync(run: Run, tools: Tools, cluster: ClusterRow, wanted: Mapping[str
     files, size = sum(pushed.files for pushed in done), sum(pushed.bytes for pushed in done)
     if files:
         where = f" on {cluster.num_nodes} nodes" if cluster.num_nodes > 1 else ""
-        run.report(f"Synced files: {files} written ({size / 1e6:.1f} MB){where}")
+        run.report(f"sent {files} file{'s' * (files != 1)} ({size / 1e6:.1f} MB){where}")
     return {"files": files, "bytes": size}
 
 
@@ -67,9 +67,12 @@ async def _push(run: Run, tools: Tools, node: Node, target: str, manifest: Manif
     for attempt in range(TRIES):
         try:
             return await push(node, target, manifest, tools.blobs.path, run.report)
+        except Spoiled as error:
+            await tools.blobs.drop(error.sha256)
+            raise
         except NodeLost as error:
             if attempt == TRIES - 1:
                 raise
-            run.report(f"Sending files again: {error.message}")
+            run.report(f"sending files to {node.name} again: {error.message}")
             await asyncio.sleep(0.5 * 2**attempt)
     raise AssertionError("unreachable")

@@ -26,7 +26,7 @@ from sqlalchemy.exc import OperationalError
 import whimbrel
 from whimbrel.model.errors import InvalidTask
 from whimbrel.model.status import RequestState
-from whimbrel.requests.outcome import Outcome, outcome_of, stopped
+from whimbrel.requests.outcome import Outcome, crashed, outcome_of, stopped
 from whimbrel.requests.run import Operation, Run, Stop
 from whimbrel.requests.watching import POLL, EventPage, Watchers, wait_for
 from whimbrel.store import clock, queue
@@ -284,11 +284,7 @@ class Engine:
     async def _renew_loop(self) -> None:
         while True:
             await asyncio.sleep(self._lease / 3)
-            held = [
-                (active.run.id, active.run.fence, seconds)
-                for active in self._active.values()
-                if (seconds := active.run.lease_seconds(self._lease)) > 0
-            ]
+            held = self._held()
             asked_at = time.monotonic()
             try:
                 renewals = await self._store.write(partial(self._renew, held=held))
@@ -299,6 +295,14 @@ class Engine:
             for active in list(self._active.values()):
                 if time.monotonic() > active.trusted_until:
                     self._end(active, Stop.LOST)
+
+    def _held(self) -> list[tuple[str, int, float]]:
+        """The requests whose leases may be renewed: id, fence, and for how long."""
+        return [
+            (active.run.id, active.run.fence, seconds)
+            for active in self._active.values()
+            if (seconds := active.run.lease_seconds(self._lease)) > 0
+        ]
 
     def _renewed(
         self, held: Sequence[tuple[str, int, float]], renewals: Sequence[queue.Renewal], asked_at: float
@@ -327,12 +331,7 @@ class Engine:
         pruned_at = time.monotonic()
         while True:
             try:
-                for request in await self._store.write(self._reap):
-                    logger.warning(
-                        "the owner of request %s was lost", request.id, extra={"action": "request-reaped"}
-                    )
-                    self._watchers.publish(request.id)
-                    self.wake()
+                await self._look_for_lost()
                 if time.monotonic() - pruned_at > 3600:
                     await self._store.write(self._prune)
                     pruned_at = time.monotonic()
@@ -342,7 +341,15 @@ class Engine:
                 )
             await asyncio.sleep(self._lease / 3)
 
-    def _reap(self, connection: Connection) -> list[Request]:
+    async def _look_for_lost(self) -> None:
+        for request in await self._store.write(partial(self._reap, held=self._held())):
+            logger.warning("the owner of request %s was lost", request.id, extra={"action": "request-reaped"})
+            self._watchers.publish(request.id)
+            self.wake()
+
+    def _reap(self, connection: Connection, held: Sequence[tuple[str, int, float]]) -> list[Request]:
+        """Our own leases first: a clock that was set, or a machine that slept, is no reason to lose our own work."""
+        queue.renew(connection, held, now=self.now())
         return queue.reap(connection, by=self.server_id, now=self.now())
 
     def _prune(self, connection: Connection) -> int:
@@ -365,13 +372,13 @@ class Engine:
         """Run the operation in a task of its own (which can be cancelled) and write how it ended."""
         run = active.run
         operation = self._operations[run.request.kind]
-        flusher = group.create_task(_quietly(run.flush_reports()), name=f"reports of {run.id}")
+        flusher = group.create_task(_tell(run), name=f"reports of {run.id}")
         active.task = group.create_task(
             outcome_of(operation, run), name=f"operation {run.request.kind} {run.id}"
         )
         try:
             await asyncio.wait({active.task})
-            flusher.cancel()
+            run.end_reports()
             await asyncio.wait({flusher})
             if not active.task.cancelled():
                 await self._settle(run, active.task.result())
@@ -386,35 +393,16 @@ class Engine:
             self.wake()
 
     async def _settle(self, run: Run, outcome: Outcome) -> None:
-        """Write the outcome, trying for as long as the lease can last; a lost lease means: write nothing."""
-
-        def transaction(connection: Connection) -> None:
-            at = self.now()
-            if outcome.state is not None:
-                queue.finish(
-                    connection,
-                    run.id,
-                    run.fence,
-                    outcome.state,
-                    owner=self.server_id,
-                    now=at,
-                    output=outcome.output,
-                    error=outcome.error,
-                )
-            elif outcome.put_off:
-                delay = float(min(60, 2**run.request.failures))
-                queue.put_off(
-                    connection, run.id, run.fence, delay=delay, why=outcome.why, owner=self.server_id, now=at
-                )
-
+        """Write the outcome, trying for as long as the lease can last; a lost lease means: write nothing. An outcome
+        that cannot be stored as it is (a value that is no JSON) fails its request, and nothing else."""
         if run.cancelled is Stop.LOST:
             return
         ends = time.monotonic() + self._lease
+        replaced = False
         while True:
             try:
                 await run.flush()
-                if outcome.state is not None or outcome.put_off:
-                    await self._store.write(transaction)
+                await self._store.write(partial(self._write_outcome, run=run, outcome=outcome))
             except LostLease:
                 logger.warning(
                     "request %s belongs to somebody else: its outcome here is dropped",
@@ -429,8 +417,32 @@ class Engine:
                 if time.monotonic() > ends:
                     return
                 await asyncio.sleep(0.5)
+            except Exception as error:
+                if replaced:
+                    logger.exception("%s could not be ended", run.id, extra={"action": "finish-failed"})
+                    return
+                outcome, replaced = crashed(run, error), True
             else:
                 return
+
+    def _write_outcome(self, connection: Connection, run: Run, outcome: Outcome) -> None:
+        at = self.now()
+        if outcome.state is not None:
+            queue.finish(
+                connection,
+                run.id,
+                run.fence,
+                outcome.state,
+                owner=self.server_id,
+                now=at,
+                output=outcome.output,
+                error=outcome.error,
+            )
+        elif outcome.put_off:
+            delay = float(min(60, 2**run.request.failures))
+            queue.put_off(
+                connection, run.id, run.fence, delay=delay, why=outcome.why, owner=self.server_id, now=at
+            )
 
     def _end(self, active: _Active, why: Stop, reason: str | None = None) -> None:
         """Cancel the operation of a run, once per reason."""
@@ -438,12 +450,14 @@ class Engine:
             active.task.cancel()
 
 
-async def _quietly(reports: Any) -> None:
+async def _tell(run: Run) -> None:
     """Progress that cannot be stored must not end the engine: the operation's next write tells the same."""
     try:
-        await reports
+        await run.flush_reports()
     except (LostLease, OperationalError) as error:
         logger.warning("progress was not stored: %s", error, extra={"action": "report-failed"})
+    except Exception:
+        logger.exception("progress of %s cannot be stored", run.id, extra={"action": "report-failed"})
 
 
 def _request_id(key: str | None) -> str:

@@ -50,6 +50,7 @@ async def outcome_of(operation: Operation, run: Run) -> Outcome:
 
 
 def stopped(run: Run) -> Outcome:
+    """What the cancellation of a run means for its request."""
     if run.cancelled is Stop.USER:
         reason = run.cancel_reason or "cancelled"
         error = {"code": "Cancelled", "message": f"The request was cancelled: {reason}."}
@@ -65,6 +66,12 @@ def _failure(run: Run, error: Exception) -> Outcome:
         return Outcome(RequestState.FAILED, error=error.to_wire())
     if isinstance(error, OperationalError) and run.request.failures < MOST_FAILURES:
         return Outcome(None, why=f"the database: {error.orig}", put_off=True)
+    return crashed(run, error)
+
+
+def crashed(run: Run, error: Exception) -> Outcome:
+    """A mistake of ours. The log has the story; the user gets its kind only, because its text may hold what they
+    sent."""
     logger.error(
         "operation %s of request %s failed unexpectedly",
         run.request.kind,
@@ -74,7 +81,7 @@ def _failure(run: Run, error: Exception) -> Outcome:
     )
     wire: JsonObject = {
         "code": "WhimError",
-        "message": f"An error in whimbrel itself: {type(error).__name__}: {error}",
+        "message": f"The API server met an error that it does not know ({type(error).__name__}).",
         "remedy": "`whim api logs` has the traceback; please report it.",
     }
     return Outcome(RequestState.FAILED, error=wire)

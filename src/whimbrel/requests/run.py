@@ -17,6 +17,7 @@ from enum import StrEnum
 from typing import Any, Protocol, TypeVar
 
 from sqlalchemy import Connection
+from sqlalchemy.exc import OperationalError
 
 from whimbrel.model.errors import DeadlineExceeded
 from whimbrel.store import queue, steps, things
@@ -66,6 +67,7 @@ class Run:
         self._pending: list[NewEvent] = []
         self._flushing = asyncio.Lock()
         self._dirty = asyncio.Event()
+        self._told_all = False
         self._idle_until = time.monotonic() + BETWEEN_STEPS
         self._steps: dict[str, float] = {}
         self._stopped_at: float | None = None
@@ -166,18 +168,27 @@ class Run:
             if not self._pending:
                 return
             batch, self._pending = self._pending, []
-            await self._store.write(
-                lambda connection: queue.record(
-                    connection, self.id, self.fence, batch, owner=self.server_id, now=self._now()
+            try:
+                await self._store.write(
+                    lambda connection: queue.record(
+                        connection, self.id, self.fence, batch, owner=self.server_id, now=self._now()
+                    )
                 )
-            )
+            except OperationalError:
+                self._pending = [*batch, *self._pending]  # for whoever writes next
+                raise
         self._publish(self.id)
 
     async def flush_reports(self) -> None:
-        """Store what `report` left, for as long as the run lasts; the engine runs this beside the operation."""
-        while True:
+        """Store what `report` left, until `end_reports`; the engine runs this beside the operation."""
+        while not self._told_all:
             await self._dirty.wait()
             await self.flush()
+
+    def end_reports(self) -> None:
+        """The operation has ended: `flush_reports` stores what is left, and returns."""
+        self._told_all = True
+        self._dirty.set()
 
     def lease_seconds(self, lease: float) -> float:
         """For how long the lease may be renewed now; 0 or less when the work is overdue (I5)."""

@@ -34,6 +34,17 @@ _DROPS_PER_LINE = 50
 _TELL_EVERY = 0.5
 
 
+class Spoiled(InfraRefused):
+    """The stored content of a file is gone, or is not what it was."""
+
+    def __init__(self, entry: Entry) -> None:
+        self.sha256 = entry.sha256
+        super().__init__(
+            f"the server's copy of {entry.path} is gone or spoiled",
+            remedy="run the command again: it sends what is missing",
+        )
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pushed:
     """What a push did."""
@@ -182,19 +193,24 @@ class _Sending:
         yield bytes(batch)
 
     async def _content(self, entry: Entry) -> AsyncIterator[bytes]:
-        """The file's bytes, read in a thread; exactly as many as were promised."""
-        path = self._open_blob(entry.sha256)
+        """The file's bytes, read in a thread; exactly those that were promised, or the push breaks off."""
+        hasher = hashlib.sha256()
         left = entry.size
-        with await asyncio.to_thread(path.open, "rb") as source:
+        try:
+            source = await asyncio.to_thread(self._open_blob(entry.sha256).open, "rb")
+        except FileNotFoundError:
+            raise Spoiled(entry) from None
+        with source:
             while left:
                 piece = await asyncio.to_thread(source.read, min(_PIECE, left))
                 if not piece:
-                    raise InfraRefused(
-                        f"the stored content of {entry.path} is shorter than {entry.size} bytes"
-                    )
+                    break
+                hasher.update(piece)
                 left -= len(piece)
                 self.bytes += len(piece)
                 yield piece
+        if left or hasher.hexdigest() != entry.sha256:
+            raise Spoiled(entry)
         yield self._padding(entry.size)
 
     @property

@@ -46,6 +46,7 @@ class ClusterRow:
     owner: str | None
     fence: int
     lease_until: float | None
+    namespace: str = ""
 
 
 def key(uid: str) -> ColumnElement[bool]:
@@ -68,6 +69,7 @@ def add(
     now: Moment,
     autodown: bool = False,
     workspace: str = "default",
+    namespace: str = "",
 ) -> ClusterRow:
     """Record a cluster that is about to be created (INIT). Secret values of the task are blanked here."""
     present = find(connection, name)
@@ -87,6 +89,7 @@ def add(
             nodes=[],
             autodown=autodown,
             workspace=workspace,
+            namespace=namespace,
             user=user,
             created_at=moment(now),
             launched_at=moment(now),

@@ -23,7 +23,7 @@ from sqlalchemy import (
     text,
 )
 
-REVISION = "0001"
+REVISION = "0002"
 
 metadata = MetaData(
     naming_convention={
@@ -213,6 +213,13 @@ clusters = Table(
     Column("owner", Text, doc="the server that reconciles its jobs"),
     Column("fence", BigInteger, nullable=False, server_default="0"),
     Column("lease_until", Float(53)),
+    Column(
+        "namespace",
+        Text,
+        nullable=False,
+        server_default="",
+        doc="in which its things are, whatever the context says now; empty where there is no such thing",
+    ),
     CheckConstraint("status IN ('INIT', 'UP', 'STOPPED', 'DOWN')", name="status"),
     CheckConstraint("(status = 'DOWN') = (closed_at IS NOT NULL)", name="closed_when_down"),
     CheckConstraint("(owner IS NULL) = (lease_until IS NULL)", name="lease_with_owner"),

@@ -174,6 +174,29 @@ async def test_a_shim_that_does_not_answer_is_ended_by_force(box: Box) -> None:
     assert not any(process.is_alive() for process in [*processes, shim])
 
 
+async def test_a_shim_survives_requests_that_it_does_not_understand(box: Box) -> None:
+    directory = await box.start("main", "sleep", "1000")
+    with await Link.open(directory, containerfiles.SOCKET) as link:
+        for message in (
+            {"op": "from the future"},
+            {"op": "log"},
+            {"op": "exec"},
+            {"op": "stop", "grace": "soon"},
+        ):
+            assert "error" in await link.ask(message, 5)
+    assert await box.run(directory, "echo", "alive") == (0, b"alive\n", b"")
+
+
+async def test_a_shim_that_is_asked_to_end_ends_its_container_first(box: Box) -> None:
+    directory = await box.start(
+        "main", "sh", "-c", "trap 'echo bye; exit 0' TERM; echo ready; while :; do sleep 0.05; done"
+    )
+    await eventually(lambda: "ready" in log_text(directory), "the trap is set")
+    running_state(directory).shim.send(signal.SIGTERM)
+    assert (await ended(directory)).exit_code == 0
+    assert log_text(directory) == "ready\nbye\n"
+
+
 async def test_teardown_ends_zygote_shims_and_containers_with_their_grace(box: Box) -> None:
     polite = await box.start(
         "polite", "sh", "-c", "trap 'echo bye; exit 0' TERM; echo ready; while :; do sleep 0.05; done"

@@ -64,6 +64,12 @@ async def test_a_pod_that_has_ended_says_how(
     assert main_state(pod)["terminated"]["exitCode"] == code
 
 
+async def test_a_container_can_say_why_it_ended(cluster: NodeCluster) -> None:
+    await cluster.create("p", "echo no more data > $KUBESIM_TERMINATION_LOG; exit 9")
+    pod = await cluster.until_phase("p", "Failed")
+    assert main_state(pod)["terminated"]["message"] == "no more data"
+
+
 async def test_home_working_directory_and_python_are_the_pods_own(cluster: NodeCluster) -> None:
     pod = await cluster.create(
         "p", "pwd; echo $HOME; command -v python; command -v pip; python -c 'import sys; print(sys.prefix)'"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -426,3 +427,22 @@ async def test_everything_is_closed_at_the_end(infra: KubernetesInfra, api: Fake
     await infra.check()
     await infra.aclose()
     assert api.closed
+
+
+async def test_a_cluster_is_looked_for_where_it_was_made_although_the_context_points_elsewhere_now(
+    infra: KubernetesInfra, api: FakeApi, spec: ClusterSpec
+) -> None:
+    """Who may not look into all namespaces must not take what is in the old one for gone."""
+    made = replace(spec, namespace="old")
+    api.on_create = lambda pod: api.set_status(pod["metadata"]["name"], running(), "old")
+    await infra.ensure(made, quiet, 10)
+    assert {namespace for kind, namespace, _ in api.objects if kind == "pods"} == {"old"}
+    infra._objects._homes.clear()  # another server
+    api.refuse = lambda method, path: (
+        status(403, "Forbidden", "not in all namespaces")
+        if path in ("/api/v1/pods", "/api/v1/services")
+        else None
+    )
+    assert (await infra.observe(made)).running
+    assert (await infra.remove(made, quiet, 10)).gone
+    assert api.named("pods") == []

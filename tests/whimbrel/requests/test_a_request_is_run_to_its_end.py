@@ -238,8 +238,9 @@ async def test_a_bug_fails_the_request_and_not_the_server(
     with caplog.at_level(logging.ERROR):
         done = await ended(engine, (await engine.submit("launch", "s", {}, "me")).id)
     assert done.error is not None
-    assert done.error["message"] == "An error in whimbrel itself: ZeroDivisionError: oops"
-    assert "ZeroDivisionError" in caplog.text
+    assert "(ZeroDivisionError)" in done.error["message"]
+    assert "oops" not in done.error["message"], "the text of an error may hold what the user sent"
+    assert "ZeroDivisionError: oops" in caplog.text
     after = await ended(engine, (await engine.submit("down", "s", {}, "me")).id)
     assert after.state is RequestState.SUCCEEDED
 
@@ -278,7 +279,7 @@ async def test_a_timeout_of_the_actions_own_is_not_taken_for_the_deadline(make: 
     engine = await make(launch=launch)
     done = await ended(engine, (await engine.submit("launch", "s", {}, "me")).id)
     assert done.error is not None
-    assert "TimeoutError: theirs" in done.error["message"]
+    assert "(TimeoutError)" in done.error["message"]
 
 
 async def test_a_stuck_operation_loses_its_lease_in_bounded_time_and_another_server_takes_over(

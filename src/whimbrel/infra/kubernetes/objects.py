@@ -1,8 +1,8 @@
 """Finding, creating and deleting the objects of one cluster; every call through the link.
 
-A cluster is found by its uid in the context's namespace, and, when something of it is missing there, in all
-namespaces as far as we may look: the kubeconfig's namespace may have been changed since it was made, and what is
-elsewhere must not be taken for gone.
+A cluster is found by its uid in the namespace that was recorded for it, and, when something of it is missing there,
+in all namespaces as far as we may look: the kubeconfig's namespace may have been changed since it was made, and what
+is elsewhere must not be taken for gone.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class Objects:
 
     def namespace(self, spec: ClusterSpec) -> str:
         """Where the cluster is, or would be made."""
-        return self._homes.get(spec.uid) or self._link.namespace
+        return self._homes.get(spec.uid) or spec.namespace or self._link.namespace
 
     async def find(self, spec: ClusterSpec) -> Found:
         """Everything that carries the cluster's uid."""

@@ -69,7 +69,7 @@ def _plan(
 async def launch(services: With, caller: From, name: str, body: LaunchBody) -> dict[str, Any]:
     """Make it so that the task runs on a cluster of this name."""
     ask = _ask(caller, check_cluster_name(name), body)
-    return await _submit(services, caller, "cluster.launch", ask)
+    return await _submit(services, caller, records.LAUNCH, ask)
 
 
 @router.post("/clusters/{name}/exec", status_code=202)
