@@ -5,6 +5,6 @@ its own that is forked from a small zygote (`zygote.py`), so that neither the en
 touches what runs. What must happen next is decided by pure functions (`reconcile.py`, `status.py`); everything else
 carries it out.
 
-This package and the modules that a shim imports (`proc`, `linux`, `wire`, `spawn`, `crilog`, `shim`, `zygote`) stay
-small on purpose: what they import is paid once per container.
+This package and the modules that a shim imports (`proc`, `linux`, `wire`, `spawn`, `crilog`, `loop`, `shim`, `zygote`
+and what they name) stay small on purpose: what they import is paid for by every container.
 """

@@ -352,7 +352,8 @@ class PodWorker:
             return
         watcher = asyncio.create_task(wait_for_end(), name=f"watch {directory}")
         if link is not None:
-            watcher.add_done_callback(lambda _: link.close())  # also when it is cancelled before its first step
+            # also when it is cancelled before its first step
+            watcher.add_done_callback(lambda _: link.close())
         self._watchers[directory] = watcher
 
     # --- reporting ---

@@ -36,12 +36,12 @@ from kubesim.kubelet import containerfiles, linux, proc, wire
 from kubesim.kubelet.containerfiles import Exit, Spec, State
 from kubesim.kubelet.crilog import STDERR, STDOUT, LogWriter
 from kubesim.kubelet.execution import Execution
+from kubesim.kubelet.loop import Loop
 from kubesim.kubelet.outlets import Outlet, Source
 from kubesim.kubelet.spawn import StartError, spawn
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from typing import Any, NoReturn
 
 HOME_CHECK = 2.0
@@ -100,8 +100,7 @@ class Shim:
         self._directory = directory
         self._spec = spec
         self._starter = starter
-        self._poll = select.poll()
-        self._handlers: dict[int, Callable[[int], None]] = {}
+        self._loop = Loop()
         self._log = LogWriter(os.path.join(directory, containerfiles.LOG))
         self._sources: list[Source] = []
         self._stdin: int | None = None
@@ -119,14 +118,14 @@ class Shim:
     def run(self) -> None:
         """Start, serve, end."""
         linux.become_subreaper()
-        self._catch_signals()
+        self._loop.catch_signals(self._on_signals)
         server = wire.listen(self._directory, containerfiles.SOCKET)
         try:
             self._start_main()
         except (StartError, OSError) as error:
             self._fail(error)
             return
-        self._watch(server.fileno(), lambda _: self._accept(server))
+        self._loop.watch(server.fileno(), lambda _: self._accept(server))
         if self._starter is not None:
             self._adopt(self._starter)
             self._answer(self._starter, {"started": self._main})
@@ -167,7 +166,7 @@ class Shim:
         containerfiles.write_json(os.path.join(self._directory, containerfiles.STATE), state.to_json())
         for source in self._sources:
             os.set_blocking(source.descriptor, False)
-            self._watch(source.descriptor, self._read_source)
+            self._loop.watch(source.descriptor, self._read_source)
 
     def _fail(self, error: StartError | OSError) -> None:
         now = time.time()
@@ -233,10 +232,10 @@ class Shim:
             self._drain_while_killing()
 
     def _drain_while_killing(self) -> None:
-        for descriptor, _ in self._poll.poll(KILL_ROUND * 1000):
+        for descriptor in self._loop.ready(KILL_ROUND):
             if any(source.descriptor == descriptor for source in self._sources):
                 self._read_source(descriptor)
-        self._empty_wakeups()
+        self._loop.signals()
 
     # --- the loop ---
 
@@ -245,10 +244,7 @@ class Shim:
         due = [self._home_check_at, *self._execution_times()]
         if self._kill_at is not None:
             due.append(self._kill_at)
-        for descriptor, _ in self._poll.poll(max(0.0, min(due) - now) * 1000 + 1):
-            handler = self._handlers.get(descriptor)
-            if handler is not None:
-                handler(descriptor)
+        self._loop.step(min(due) - now + 0.001)
         now = time.monotonic()
         if self._kill_at is not None and now >= self._kill_at:
             self._kill_at = None
@@ -263,42 +259,10 @@ class Shim:
     def _execution_times(self) -> list[float]:
         return [at for execution in self._executions.values() if (at := execution.next_at) is not None]
 
-    def _watch(self, descriptor: int, handler: Callable[[int], object], events: int = select.POLLIN) -> None:
-        def call(ready: int) -> None:
-            handler(ready)
-
-        self._handlers[descriptor] = call
-        self._poll.register(descriptor, events)
-
-    def _unwatch(self, descriptor: int) -> None:
-        if self._handlers.pop(descriptor, None) is not None:
-            self._poll.unregister(descriptor)
-
-    def _catch_signals(self) -> None:
-        self._wakeups, far = socket.socketpair()
-        self._far_wakeups = far
-        self._wakeups.setblocking(False)
-        far.setblocking(False)
-        signal.set_wakeup_fd(far.fileno(), warn_on_full_buffer=False)
-        for number in (signal.SIGCHLD, signal.SIGTERM):
-            signal.signal(number, lambda *_: None)
-        for number in (signal.SIGHUP, signal.SIGINT, signal.SIGPIPE, signal.SIGTTOU, signal.SIGTTIN):
-            signal.signal(number, signal.SIG_IGN)
-        self._watch(self._wakeups.fileno(), lambda _: self._on_signal())
-
-    def _on_signal(self) -> None:
-        if signal.SIGTERM in self._empty_wakeups():
+    def _on_signals(self, numbers: bytes) -> None:
+        if signal.SIGTERM in numbers:
             self._stop(OWN_GRACE)
         self._reap()
-
-    def _empty_wakeups(self) -> bytes:
-        numbers = b""
-        try:
-            while data := self._wakeups.recv(4096):
-                numbers += data
-        except BlockingIOError:
-            return numbers
-        return numbers
 
     def _reap(self) -> None:
         while True:
@@ -329,7 +293,7 @@ class Shim:
         except OSError:
             data = b""  # a terminal that nobody holds open any more
         if not data:
-            self._unwatch(descriptor)
+            self._loop.unwatch(descriptor)
             return False
         self._log.feed(source.stream, data)
         for outlet in list(self._outlets.values()):
@@ -347,10 +311,10 @@ class Shim:
     def _follow_outlet(self, outlet: Outlet) -> None:
         """Watch the pipes of an attached client for room as long as something waits for it."""
         for descriptor, waiting in outlet.waiting():
-            if waiting and descriptor not in self._handlers:
-                self._watch(descriptor, lambda _: self._drain_outlet(outlet), select.POLLOUT)
+            if waiting and not self._loop.watches(descriptor):
+                self._loop.watch(descriptor, lambda _: self._drain_outlet(outlet), select.POLLOUT)
             elif not waiting:
-                self._unwatch(descriptor)
+                self._loop.unwatch(descriptor)
 
     def _drain_outlet(self, outlet: Outlet) -> None:
         outlet.drain()
@@ -380,7 +344,7 @@ class Shim:
         connection.setblocking(False)
         number = connection.fileno()
         self._connections[number] = connection
-        self._watch(number, self._serve)
+        self._loop.watch(number, self._serve)
 
     def _serve(self, number: int) -> None:
         connection = self._connections[number]
@@ -435,7 +399,7 @@ class Shim:
             return  # the client has gone, or does not read: its connection's end is noticed by poll
 
     def _disconnected(self, number: int) -> None:
-        self._unwatch(number)
+        self._loop.unwatch(number)
         self._watchers.discard(number)
         self._log_waiters.pop(number, None)
         execution = self._executions.get(number)
@@ -444,7 +408,7 @@ class Shim:
         outlet = self._outlets.pop(number, None)
         if outlet is not None:
             for descriptor, _ in outlet.waiting():
-                self._unwatch(descriptor)
+                self._loop.unwatch(descriptor)
             outlet.close()
             self._end_of_input()
         self._connections.pop(number).close()

@@ -11,11 +11,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeVar
 
 from sqlalchemy import Connection
+from sqlalchemy.exc import OperationalError
 
 from whimbrel.infra.base import Infra
 from whimbrel.jobs import records
@@ -102,19 +104,24 @@ class Keeper:
             )
 
     async def _renew(self) -> None:
-        uid = self._cluster.uid
+        """Keep the lease; a database that cannot write (a full disk) is asked again for as long as it lasts."""
+        key = clusters.key(self._cluster.uid)
+        trusted_until = time.monotonic() + LEASE
         while True:
             await asyncio.sleep(LEASE / 3)
-            if not await self._desk.store.write(
-                lambda connection: leases.renew(
-                    connection,
-                    tables.clusters,
-                    clusters.key(uid),
-                    fence=self._fence,
-                    lease=LEASE,
-                    now=clock.now(),
+            asked_at = time.monotonic()
+            try:
+                held = await self._desk.store.write(
+                    lambda connection: leases.renew(
+                        connection, tables.clusters, key, fence=self._fence, lease=LEASE, now=clock.now()
+                    )
                 )
-            ):
+            except OperationalError as error:
+                logger.warning("the lease of cluster %s was not renewed: %s", self._cluster.name, error.orig)
+                held = asked_at < trusted_until
+            else:
+                trusted_until = asked_at + LEASE
+            if not held:
                 raise leases.LostLease
 
     async def _keep(self, group: asyncio.TaskGroup) -> None:

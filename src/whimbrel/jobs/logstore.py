@@ -54,7 +54,7 @@ class LogStore:
 
     @property
     def pulses(self) -> Pulses:
-        """One per job whose log somebody waits for."""
+        """A topic per job whose log somebody waits for."""
         return self._pulses
 
 
@@ -73,7 +73,7 @@ class JobLog:
 
     def next(self) -> asyncio.Event:
         """Set when something was appended, or the log has ended, after this call."""
-        return self._store.pulses[self._topic].next()
+        return self._store.pulses.next(self._topic)
 
     def ring(self) -> None:
         """Wake who follows."""

@@ -8,7 +8,7 @@ have written.
 from __future__ import annotations
 
 import asyncio
-from collections import defaultdict
+from weakref import WeakValueDictionary
 
 
 class Pulse:
@@ -28,25 +28,26 @@ class Pulse:
 
 
 class Pulses:
-    """A pulse per topic, made when it is first asked for."""
+    """The next change of each topic. Nothing is kept of a topic that nobody waits for."""
 
     def __init__(self) -> None:
-        self._pulses: defaultdict[str, Pulse] = defaultdict(Pulse)
+        self._events: WeakValueDictionary[str, asyncio.Event] = WeakValueDictionary()
 
-    def __getitem__(self, topic: str) -> Pulse:
-        return self._pulses[topic]
+    def next(self, topic: str) -> asyncio.Event:
+        """The event of the topic's next change after this call; it lives as long as somebody holds it."""
+        event = self._events.get(topic)
+        if event is None:
+            event = self._events[topic] = asyncio.Event()
+        return event
 
     def ring(self, topic: str) -> None:
         """Wake who waits for this topic, if anybody does."""
-        pulse = self._pulses.get(topic)
-        if pulse is not None:
-            pulse.ring()
+        event = self._events.pop(topic, None)
+        if event is not None:
+            event.set()
 
-    def forget(self, topic: str) -> None:
-        """Wake who waits, and keep nothing of the topic."""
-        pulse = self._pulses.pop(topic, None)
-        if pulse is not None:
-            pulse.ring()
+    def __len__(self) -> int:
+        return len(self._events)
 
 
 async def wait_any(seconds: float, *events: asyncio.Event) -> bool:

@@ -98,8 +98,8 @@ class Reconciler:
                 changed = self._pulse.next()
                 try:
                     await self._look(group)
-                except OperationalError as error:
-                    logger.warning("the database did not let us look for jobs: %s", error.orig)
+                except (OperationalError, OSError) as error:
+                    logger.warning("jobs could not be looked for: %s", error, extra={"action": "look-failed"})
                 try:
                     async with asyncio.timeout(POLL):
                         await changed.wait()

@@ -118,8 +118,8 @@ class Reader:
         if tree is None:
             return None
         if isinstance(tree, Leaf) and isinstance(tree.value, str):
-            if "\0" in tree.value:
-                self.add(tree.spot, where, f"'{where}' has a NUL character in it")
+            if problem := unusable(tree.value):
+                self.add(tree.spot, where, f"'{where}' {problem}")
                 return None
             return tree.value
         hint = ""
@@ -262,8 +262,8 @@ class Reader:
                 )
             elif self.wire and not isinstance(value.value, str | None):
                 self.add(value.spot, where, f"'{where}' must be text, found {_kind(value)}")
-            elif "\0" in value.text:
-                self.add(value.spot, where, f"'{where}' has a NUL character in it")
+            elif problem := unusable(value.text):
+                self.add(value.spot, where, f"'{where}' {problem}")
             else:
                 found[key.text] = value
         return found
@@ -308,6 +308,15 @@ class Reader:
             else:
                 found.append((key, value))
         return found
+
+
+def unusable(text: str) -> str:
+    """Why neither a shell nor a database could hold such a text; empty when they can."""
+    if "\0" in text:
+        return "has a NUL character in it"
+    if any("\ud800" <= character <= "\udfff" for character in text):
+        return "is not UTF-8 text"
+    return ""
 
 
 def describe(tree: Tree) -> str:

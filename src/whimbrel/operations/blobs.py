@@ -78,14 +78,14 @@ class BlobStore:
             ) from None
         if hashlib.sha256(content).hexdigest() != digest:
             await self.drop(digest)
-            raise InvalidTask(
-                f"The file {digest[:12]}… was spoiled on the server's disk.", remedy=SEND_AGAIN
-            )
+            raise InvalidTask(f"The file {digest[:12]}… was spoiled on the server's disk.", remedy=SEND_AGAIN)
         return content
 
     async def drop(self, digest: str) -> None:
         """Remove a file that is not what it was."""
-        logger.warning("the stored file %s is spoiled and is removed", digest, extra={"action": "blob-dropped"})
+        logger.warning(
+            "the stored file %s is spoiled and is removed", digest, extra={"action": "blob-dropped"}
+        )
         await self._in_thread(lambda: self.path(digest).unlink(missing_ok=True))
 
     async def store_tar(self, pieces: AsyncIterator[bytes]) -> int:

@@ -62,7 +62,9 @@ class Down:
             )
 
         if not await run.read(known):
-            await run.read(lambda connection: clusters.get(connection, name))  # raises, with the names there are
+            await run.read(
+                lambda connection: clusters.get(connection, name)
+            )  # raises, with the names there are
         return {"cluster": name, "outcome": "already_gone", "left": []}
 
     async def _remove(self, run: Run, cluster: ClusterRow) -> dict[str, Any]:

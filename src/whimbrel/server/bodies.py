@@ -4,9 +4,12 @@ by `whimbrel.model.yamltask.from_wire`, which knows it field by field.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field
+
+LARGEST = 2**53
+"""The largest number that is a position, a count or an id: what databases, files and JSON all can hold."""
 
 
 class Body(BaseModel):
@@ -47,7 +50,7 @@ class DownBody(Body):
 class CancelJobsBody(Body):
     """Which jobs; with neither, the newest that has not ended."""
 
-    job_ids: list[int] | None = None
+    job_ids: list[Annotated[int, Field(ge=1, le=LARGEST)]] | None = None
     all: bool = False
 
 

@@ -125,8 +125,11 @@ async def _serve(
             _end_now()
         logger.info("leaving: %s", reason, extra={"action": "leave"})
         server.should_exit = True
-        home.write_record(address=address, state="draining")
         asyncio.get_running_loop().call_later(LONGEST_GOODBYE, _end_now)
+        try:
+            home.write_record(address=address, state="draining")
+        except OSError as error:  # a full disk keeps nobody here
+            logger.warning("the record of this server could not be written: %s", error)
 
     def broken(reason: str) -> None:
         nonlocal failed

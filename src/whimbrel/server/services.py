@@ -144,7 +144,11 @@ class Services:
 
     async def _sweep(self) -> None:
         while True:
-            removed = await self.tools.blobs.sweep()
+            try:
+                removed = await self.tools.blobs.sweep()
+            except OSError as error:
+                logger.warning("old files were not removed: %s", error, extra={"action": "sweep-failed"})
+                removed = 0
             if removed:
                 logger.info("removed %d files that nobody has asked for in a long time", removed)
             await asyncio.sleep(SWEEP_EVERY)

@@ -1,6 +1,7 @@
 """A change between looking and waiting is never missed."""
 
 import asyncio
+import gc
 
 import pytest
 
@@ -21,10 +22,23 @@ async def test_what_was_taken_before_a_change_is_set_by_it_and_what_is_taken_aft
 
 async def test_topics_do_not_wake_each_other() -> None:
     pulses = Pulses()
-    one, two = pulses["one"].next(), pulses["two"].next()
+    one, two = pulses.next("one"), pulses.next("two")
+    assert pulses.next("one") is one
     pulses.ring("one")
     pulses.ring("nobody waits for this")
     assert (one.is_set(), two.is_set()) == (True, False)
+    assert not pulses.next("one").is_set()
+
+
+async def test_nothing_is_kept_of_topics_that_nobody_waits_for() -> None:
+    pulses = Pulses()
+    waiting = pulses.next("somebody")
+    for number in range(100):
+        pulses.next(f"a look at log {number}")
+        pulses.ring(f"log {number}")
+    gc.collect()
+    assert len(pulses) == 1
+    assert not waiting.is_set()
 
 
 async def test_waiting_ends_with_the_first_event_or_with_the_time() -> None:

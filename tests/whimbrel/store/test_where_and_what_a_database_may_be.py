@@ -133,12 +133,13 @@ def test_the_migrations_and_the_tables_are_one_schema() -> None:
     migrated.engine.dispose()
 
 
-NEXT_REVISION = """
+NEXT = f"{int(REVISION) + 1:04}"
+NEXT_REVISION = f"""
 import sqlalchemy as sa
 from alembic import op
 
-revision = "0002"
-down_revision = "0001"
+revision = "{NEXT}"
+down_revision = "{REVISION}"
 
 
 def upgrade() -> None:
@@ -152,8 +153,8 @@ def next_revision(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A whimbrel with one migration more than this one."""
     shutil.copytree(schema.MIGRATIONS, tmp_path / "migrations", ignore=shutil.ignore_patterns("__pycache__"))
     monkeypatch.setattr(schema, "MIGRATIONS", tmp_path / "migrations")
-    monkeypatch.setattr(schema, "REVISION", "0002")
-    return tmp_path / "migrations" / "versions" / "0002_volumes.py"
+    monkeypatch.setattr(schema, "REVISION", NEXT)
+    return tmp_path / "migrations" / "versions" / f"{NEXT}_volumes.py"
 
 
 def test_a_database_that_is_behind_is_migrated_when_it_is_opened(
@@ -165,7 +166,7 @@ def test_a_database_that_is_behind_is_migrated_when_it_is_opened(
     next_revision.write_text(NEXT_REVISION.replace("FAIL", ""))
     Store.open(tmp_path / "state.db").close()
     with sqlite3.connect(tmp_path / "state.db") as other:
-        assert other.execute("SELECT version_num FROM alembic_version").fetchall() == [("0002",)]
+        assert other.execute("SELECT version_num FROM alembic_version").fetchall() == [(NEXT,)]
         assert other.execute("SELECT count(*) FROM volumes").fetchall() == [(0,)]
     other.close()
 

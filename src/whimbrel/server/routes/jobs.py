@@ -13,7 +13,7 @@ from whimbrel.jobs.logstore import JobLog, text_of
 from whimbrel.jobs.pulse import wait_any
 from whimbrel.model.errors import JobNotFound
 from whimbrel.server import views
-from whimbrel.server.bodies import CancelJobsBody
+from whimbrel.server.bodies import LARGEST, CancelJobsBody
 from whimbrel.server.caller import With
 from whimbrel.server.services import Services
 from whimbrel.server.streaming import Frame, stream
@@ -23,6 +23,8 @@ from whimbrel.store.jobs import JobRow
 
 router = APIRouter(prefix="/api/v1/clusters/{name}/jobs")
 
+LONGEST_NUMBER = 15
+"""Digits of the id of a job."""
 LOOK_AGAIN = 2.0
 """Seconds after which a follower looks at the row even if nobody woke it: another server may have written."""
 
@@ -58,8 +60,8 @@ async def logs(
     name: str,
     job: str,
     follow: bool = False,
-    offset: Annotated[int, Query(ge=0)] = 0,
-    tail: Annotated[int | None, Query(ge=0)] = None,
+    offset: Annotated[int, Query(ge=0, le=LARGEST)] = 0,
+    tail: Annotated[int | None, Query(ge=0, le=LARGEST)] = None,
 ) -> StreamingResponse:
     """What a job printed, as JSON lines, from an offset on (or its last `tail` lines); the last line is
     `end`."""
@@ -78,8 +80,8 @@ def _find(connection: Connection, name: str, job: str) -> JobRow:
         if found is None:
             raise JobNotFound(f"No job has been submitted to {name} yet.", remedy=f"whim exec {name} ...")
         return found
-    if not job.isdecimal():
-        raise JobNotFound(f"A job is named by its number, not {job!r}.", remedy=f"whim queue {name}")
+    if not job.isdecimal() or len(job) > LONGEST_NUMBER:
+        raise JobNotFound(f"A job is named by its number, not {job[:40]!r}.", remedy=f"whim queue {name}")
     return jobs.get(connection, cluster.uid, int(job))
 
 

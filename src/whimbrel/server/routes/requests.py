@@ -9,7 +9,7 @@ from fastapi import APIRouter, Body, Query
 from fastapi.responses import StreamingResponse
 
 from whimbrel.server import views
-from whimbrel.server.bodies import CancelRequestBody
+from whimbrel.server.bodies import LARGEST, CancelRequestBody
 from whimbrel.server.caller import From, With
 from whimbrel.server.services import Services
 from whimbrel.server.streaming import HEARTBEAT, Frame, stream
@@ -46,7 +46,7 @@ async def cancel(
 
 @router.get("/{request_id}/events", response_model=None)
 async def events(
-    services: With, request_id: str, after: Annotated[int, Query(ge=0)] = 0, follow: bool = False
+    services: With, request_id: str, after: Annotated[int, Query(ge=0, le=LARGEST)] = 0, follow: bool = False
 ) -> StreamingResponse:
     """What happens to it, as JSON lines, from the event after number `after` on; the last line is `end`."""
     await services.engine.get(request_id)  # 404 before the stream begins

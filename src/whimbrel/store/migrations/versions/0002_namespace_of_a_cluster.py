@@ -1,4 +1,7 @@
-"""A cluster remembers in which namespace it was made."""
+"""A cluster remembers in which namespace it was made.
+
+Revision ID: 0002
+"""
 
 import sqlalchemy as sa
 from alembic import op
