@@ -209,9 +209,12 @@ class InfraRefused(InfraError):
 
 
 def _tree(root: type[WhimError]) -> dict[str, type[WhimError]]:
+    """The classes that cross the wire: those of this module. A subclass somewhere else is nobody's business but its
+    own."""
     found = {root.__name__: root}
     for child in root.__subclasses__():
-        found.update(_tree(child))
+        if child.__module__ == __name__:
+            found.update(_tree(child))
     return found
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from whimbrel.infra.base import Node
 from whimbrel.jobs import records
-from whimbrel.model.errors import NodeLost
+from whimbrel.model.errors import InfraRefused, NodeLost
 from whimbrel.model.manifest import Manifest
 from whimbrel.operations.ask import Ask
 from whimbrel.operations.tools import Tools
@@ -68,8 +68,8 @@ async def _push(run: Run, tools: Tools, node: Node, target: str, manifest: Manif
         try:
             return await push(node, target, manifest, tools.blobs.path, run.report)
         except Spoiled as error:
-            await tools.blobs.drop(error.sha256)
-            raise
+            await tools.blobs.drop(error.details["sha256"])
+            raise InfraRefused(error.message, remedy=error.remedy) from error
         except NodeLost as error:
             if attempt == TRIES - 1:
                 raise

@@ -35,13 +35,15 @@ _TELL_EVERY = 0.5
 
 
 class Spoiled(InfraRefused):
-    """The stored content of a file is gone, or is not what it was."""
+    """The stored content of a file is gone, or is not what it was: `details["sha256"]` says which."""
 
-    def __init__(self, entry: Entry) -> None:
-        self.sha256 = entry.sha256
-        super().__init__(
+    @classmethod
+    def of(cls, entry: Entry) -> Spoiled:
+        """The error for one file."""
+        return cls(
             f"the server's copy of {entry.path} is gone or spoiled",
             remedy="run the command again: it sends what is missing",
+            details={"sha256": entry.sha256},
         )
 
 
@@ -199,7 +201,7 @@ class _Sending:
         try:
             source = await asyncio.to_thread(self._open_blob(entry.sha256).open, "rb")
         except FileNotFoundError:
-            raise Spoiled(entry) from None
+            raise Spoiled.of(entry) from None
         with source:
             while left:
                 piece = await asyncio.to_thread(source.read, min(_PIECE, left))
@@ -210,7 +212,7 @@ class _Sending:
                 self.bytes += len(piece)
                 yield piece
         if left or hasher.hexdigest() != entry.sha256:
-            raise Spoiled(entry)
+            raise Spoiled.of(entry)
         yield self._padding(entry.size)
 
     @property
