@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import pytest
 
+from kubesim.kubelet.expansion import expand
 from whimbrel.infra.base import ClusterSpec, NodeShape
 from whimbrel.infra.kubernetes import pods
 from whimbrel.infra.kubernetes.pods import Accelerator
+from whimbrel.runtime.pid1 import node_command
 
 
 def made(spec: ClusterSpec, accelerator: Accelerator | None = None) -> dict[str, object]:
@@ -67,3 +69,13 @@ def test_a_pod_ends_for_good_and_carries_no_credentials(one: ClusterSpec) -> Non
     body = made(one)["spec"]
     assert body["restartPolicy"] == "Never"  # type: ignore[index] # JSON
     assert body["automountServiceAccountToken"] is False  # type: ignore[index] # JSON
+
+
+def test_kubernetes_gives_the_first_process_the_very_words_of_its_command(spec: ClusterSpec) -> None:
+    """Kubernetes expands `$$` and `$(NAME)` in a command; a shell needs both as they are."""
+    said = node_command()
+    assert "$$" in said[2]
+    assert "$(" in said[2]
+    body = pods.pod(spec, 0, "ns", image="img", command=said, grace=5, accelerator=None)
+    given = body["spec"]["containers"][0]["command"]
+    assert [expand(word, {"id -u": "broken", "HOME": "/"}) for word in given] == said

@@ -17,7 +17,7 @@ from whimbrel.infra.base import ClusterSpec, NodeState, Progress
 from whimbrel.infra.kubernetes import pods, reasons
 from whimbrel.infra.kubernetes.connection import Link
 from whimbrel.infra.kubernetes.objects import Found, Objects
-from whimbrel.model.errors import InfraError, InfraRefused, OutOfCapacity, Unreachable
+from whimbrel.model.errors import InfraError, InfraRefused, NodeLost, OutOfCapacity, Unreachable
 from whimbrel.model.names import node_name
 
 _EXPLAIN_AFTER = 3.0
@@ -35,6 +35,7 @@ class Wait:
         self._progress = progress
         self._pods: dict[int, Mapping[str, Any]] = {}
         self._events: dict[int, list[Mapping[str, Any]]] = {}
+        self._deleted: set[int] = set()  # ranks whose pod was there and is not any more
         self._changed = asyncio.Event()
         self._said = ""
 
@@ -52,7 +53,7 @@ class Wait:
 
     async def until_running(self, found: Found, timeout: float) -> list[NodeState]:
         """Follow the pods from what was found on. Raises `OutOfCapacity` when the time is over, `InfraRefused` when
-        a node can never run."""
+        a node can never run, `NodeLost` when somebody deletes one."""
         self._pods = dict(found.pods)
         watcher = asyncio.create_task(self._follow(found), name=f"pods of {self._spec.name}")
         explainer = asyncio.create_task(self._explain(), name=f"events of {self._spec.name}")
@@ -110,8 +111,10 @@ class Wait:
             return
         if gone:
             self._pods.pop(rank, None)
+            self._deleted.add(rank)
         else:
             self._pods[rank] = pod
+            self._deleted.discard(rank)
 
     async def _explain(self) -> None:
         """Events of the pods that have been starting for a while."""
@@ -142,6 +145,11 @@ class Wait:
 
     def _stop_if_hopeless(self, states: list[NodeState]) -> None:
         for state in states:
+            if state.rank in self._deleted:
+                raise NodeLost(
+                    f"{self._link.name}: node {state.rank} of {self._spec.name} was deleted while it was starting.",
+                    remedy="repeat the launch: it makes what is missing",
+                )
             if state.phase == "ended":
                 raise InfraRefused(
                     f"{self._link.name}: node {state.rank} of {self._spec.name} has ended: {state.message}",

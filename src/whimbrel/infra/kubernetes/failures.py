@@ -1,9 +1,47 @@
-"""What kubewire raises, in the words of `whimbrel.model.errors`: the closed set that an Infra may raise. Pure."""
+"""What kubewire raises, and what goes wrong with answers that are not Kubernetes', in the words of
+`whimbrel.model.errors`: the closed set that an Infra may raise. Pure."""
 
 from __future__ import annotations
 
+import functools
+import logging
+from collections.abc import Callable, Coroutine
+from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
+
 import kubewire.errors as kube
 from whimbrel.model import errors
+
+logger = logging.getLogger(__name__)
+
+_P = ParamSpec("_P")
+_T = TypeVar("_T")
+
+
+class _Named(Protocol):
+    @property
+    def name(self) -> str:
+        """ "k8s/CONTEXT"."""
+
+
+_N = TypeVar("_N", bound=_Named)
+_Method = Callable[Concatenate[_N, _P], Coroutine[Any, Any, _T]]
+
+
+def understood(method: _Method[_N, _P, _T]) -> _Method[_N, _P, _T]:
+    """A method that takes answers apart: one of a shape that is not Kubernetes' is an `InfraRefused`, not a crash."""
+
+    @functools.wraps(method)
+    async def call(self: _N, *args: _P.args, **kwargs: _P.kwargs) -> _T:
+        try:
+            return await method(self, *args, **kwargs)
+        except (KeyError, TypeError, AttributeError, ValueError, IndexError) as error:
+            logger.exception("%s: %s failed", self.name, method.__name__)
+            raise errors.InfraRefused(
+                f"{self.name} gave an answer that is not Kubernetes' ({type(error).__name__}).",
+                remedy="check where the context leads: `kubectl config view --minify`; `whim api logs` has the details",
+            ) from error
+
+    return call
 
 
 def translate(infra: str, what: str, error: Exception) -> errors.InfraError:

@@ -20,6 +20,7 @@ from whimbrel.infra.kubernetes.capacity import Machine
 from whimbrel.infra.kubernetes.connection import Link, OpenClient, open_client
 from whimbrel.infra.kubernetes.contexts import Contexts
 from whimbrel.infra.kubernetes.ensuring import Wait
+from whimbrel.infra.kubernetes.failures import understood
 from whimbrel.infra.kubernetes.node import KubernetesNode
 from whimbrel.infra.kubernetes.objects import Found, Objects, thing_of
 from whimbrel.infra.kubernetes.settings import KubernetesSettings
@@ -111,6 +112,7 @@ class KubernetesInfra:
             at=time.time(),
         )
 
+    @understood
     async def offer(self, num_nodes: int, shape: NodeShape) -> Offer:
         """See `Infra`. Without the right to list Kubernetes nodes, what was asked is taken as feasible. A no is
         never given from an older answer: machines may have come since."""
@@ -123,6 +125,7 @@ class KubernetesInfra:
             reason = ""
         return Offer(infra=self.name, feasible=not reason, reason=reason, shape=shape)
 
+    @understood
     async def identity(self) -> str:
         """See `Infra`: the UID of kube-system; where that may not be read, the server and its CA."""
 
@@ -140,6 +143,7 @@ class KubernetesInfra:
         """See `Infra`."""
         return pods.things(spec, self.name, self._objects.namespace(spec))
 
+    @understood
     async def ensure(self, spec: ClusterSpec, progress: Progress, timeout: float) -> Observation:
         """See `Infra`."""
         deadline = time.monotonic() + timeout
@@ -154,10 +158,12 @@ class KubernetesInfra:
         services = [thing for thing in self.things(spec) if thing.kind == "Service"]
         return Observation(nodes=states, at=time.time(), others=[*strangers, *services])
 
+    @understood
     async def observe(self, spec: ClusterSpec) -> Observation:
         """See `Infra`."""
         return self._observation(spec, await self._objects.find(spec))
 
+    @understood
     async def remove(self, spec: ClusterSpec, progress: Progress, timeout: float) -> Observation:
         """See `Infra`. Asks for the deletion of what it sees, looks again, until nothing is seen or the time is
         over; what was refused is told with the node or thing that it kept."""

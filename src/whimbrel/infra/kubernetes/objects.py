@@ -23,6 +23,9 @@ from whimbrel.model.errors import Forbidden, InfraError, InfraRefused
 from whimbrel.model.names import node_name
 
 _KINDS = {"Pod": PODS, "Service": SERVICES}
+_AT_ONCE = 8
+"""Objects that are created or deleted at the same time: a call's deadline counts from its turn, and half of the
+guard's slots stay free for others."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,6 +48,7 @@ class Objects:
     def __init__(self, link: Link) -> None:
         self._link = link
         self._homes: dict[str, str] = {}  # cluster uid -> the namespace in which it was seen
+        self._turns = asyncio.Semaphore(_AT_ONCE)
         self._may_look_everywhere = True
 
     def namespace(self, spec: ClusterSpec) -> str:
@@ -93,7 +97,8 @@ class Objects:
                     ) from None
 
         deadlines = self._link.settings.deadlines
-        await self._link.call(what, action, timeout=deadlines.change + deadlines.read)
+        async with self._turns:
+            await self._link.call(what, action, timeout=deadlines.change + deadlines.read)
 
     async def delete(self, objects: Iterable[Mapping[str, Any]]) -> dict[str, InfraError]:
         """Ask for the deletion of these; which ones were refused, by name."""
@@ -144,9 +149,12 @@ class Objects:
             except (kube.NotFound, kube.Conflict):
                 return  # gone, or another one that has our name: the next look tells
 
-        await self._link.call(
-            f"deleting {obj['kind']} {metadata['name']}", action, timeout=self._link.settings.deadlines.change
-        )
+        async with self._turns:
+            await self._link.call(
+                f"deleting {obj['kind']} {metadata['name']}",
+                action,
+                timeout=self._link.settings.deadlines.change,
+            )
 
     def _remember(self, spec: ClusterSpec, found: Found) -> Found:
         if found.objects():

@@ -121,7 +121,7 @@ def pod(
             {
                 "name": CONTAINER,
                 "image": image,
-                "command": list(command),
+                "command": [_literal(word) for word in command],
                 "resources": _resources(spec, accelerator),
             }
         ],
@@ -137,6 +137,12 @@ def pod(
         "metadata": {"name": name, "namespace": namespace, "labels": {**labels(spec), RANK: str(rank)}},
         "spec": body,
     }
+
+
+def _literal(text: str) -> str:
+    """A word of a container's command that Kubernetes leaves as it is: `$$` means a dollar sign there and `$(NAME)`
+    a variable (Kubernetes API: Container.command)."""
+    return text.replace("$$", "$$$$").replace("$(", "$$(")
 
 
 def _resources(spec: ClusterSpec, accelerator: Accelerator | None) -> dict[str, Any]:
