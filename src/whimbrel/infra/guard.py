@@ -33,7 +33,7 @@ class GuardSettings:
     """What one guard allows."""
 
     calls: int = 16  # at the same time
-    streams: int = 512  # exec, logs and watches at the same time
+    streams: int = 4096  # exec, logs and watches at the same time: one per node of each job that runs
     shortest_break: float = 0.5  # seconds that the breaker stays open at least
     longest_break: float = 60.0
     jitter: float = 0.2

@@ -202,7 +202,17 @@ class Keeper:
         by_id = {job.id: job for job in waiting if not never_fits(capacity, records.demand(job))}
         demands = [records.demand(job) for job in by_id.values()]
         for placement in pack(capacity, occupied, demands):
-            self._begin(group, await self._place(by_id[placement.job_id], placement))
+            job = by_id[placement.job_id]
+            missing = await self._secrets_that_are_gone(job)
+            if missing:
+                await self._end(job, JobStatus.FAILED_DRIVER, f"{missing} not kept any more: run it again")
+            else:
+                self._begin(group, await self._place(job, placement))
+
+    async def _secrets_that_are_gone(self, job: JobRow) -> str:
+        """A job that needs secrets does not start without them."""
+        names = set(job.spec.get("secret_names") or ()) - set(await self._desk.vault.get(job.request_id))
+        return f"its secrets {', '.join(sorted(names))} are" if names else ""
 
     async def _place(self, job: JobRow, placement: Placement) -> JobRow:
         ranks = [rank.to_json() for rank in ranks_of(placement)]

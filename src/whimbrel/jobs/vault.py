@@ -11,11 +11,14 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import os
 import re
 import time
 from collections.abc import Mapping
 from pathlib import Path
+
+logger = logging.getLogger(__name__)
 
 _KEY = re.compile(r"[A-Za-z0-9][A-Za-z0-9-]{0,63}")
 
@@ -60,6 +63,11 @@ class Vault:
         try:
             found: dict[str, str] = json.loads(path.read_bytes())
         except FileNotFoundError:
+            return {}
+        except ValueError:  # its text must not get into any log
+            logger.error(
+                "the secrets of request %s are spoiled", path.name, extra={"action": "vault-spoiled"}
+            )
             return {}
         return found
 

@@ -24,7 +24,7 @@ from whimbrel.operations.ask import Ask
 from whimbrel.operations.choosing import choose_place
 from whimbrel.operations.exec import refuse_misfits
 from whimbrel.operations.setting_up import set_up
-from whimbrel.operations.submitting import submit_job
+from whimbrel.operations.submitting import submit_job, taken_down
 from whimbrel.operations.syncing import sync_files
 from whimbrel.operations.tools import Tools
 from whimbrel.optimizer.choose import no_room
@@ -164,7 +164,10 @@ class Launch:
                 autodown=True if ask.down else None,
                 now=run.now(),
             )
-            return clusters.get_uid(connection, cluster.uid)
+            row = clusters.get_uid(connection, cluster.uid)
+            if row.status is ClusterStatus.DOWN:  # `local down` does not wait for us
+                raise taken_down(row)
+            return row
 
         return await run.write(note)
 

@@ -38,7 +38,9 @@ async def _look(tools: Tools, row: ClusterRow) -> dict[str, Any] | None:
             await same_place(infra, row)
             seen = await infra.observe(records.spec_of(row))
     except TimeoutError:
-        error: InfraError = Unreachable(f"{row.infra} did not answer within {BUDGET:g} s.")
+        error: InfraError = Unreachable(
+            f"{row.infra} did not answer within {BUDGET:g} s.", remedy=f"whim check {row.infra}"
+        )
     except InfraError as raised:
         error = raised
     else:

@@ -41,7 +41,7 @@ async def submit_job(run: Run, tools: Tools, ask: Ask, cluster: ClusterRow, *, c
 
     def insert(connection: Connection) -> int:
         if clusters.get_uid(connection, cluster.uid).status is ClusterStatus.DOWN:
-            raise NotFound(f"The cluster {cluster.name} was taken down meanwhile.", remedy="launch it again")
+            raise taken_down(cluster)
         job = jobs.submit(
             connection,
             cluster.uid,
@@ -58,3 +58,8 @@ async def submit_job(run: Run, tools: Tools, ask: Ask, cluster: ClusterRow, *, c
     job_id = await run.write(insert)
     tools.jobs.wake(cluster.uid)
     return job_id
+
+
+def taken_down(cluster: ClusterRow) -> NotFound:
+    """Somebody has removed the cluster under the request that works on it."""
+    return NotFound(f"The cluster {cluster.name} was taken down meanwhile.", remedy="launch it again")

@@ -12,6 +12,7 @@ import asyncio
 import contextlib
 import logging
 import os
+import resource
 import signal
 import socket
 import sys
@@ -34,6 +35,7 @@ logger = logging.getLogger(__name__)
 
 LONGEST_GOODBYE = 2.7  # seconds from the signal to the end of the process
 LET_GO = 1.5  # of them, for handing work back
+DESCRIPTORS = 16384
 
 
 def run(home: Home, *, foreground: bool = False, places: Callable[[], Places] | None = None) -> NoReturn:
@@ -45,6 +47,7 @@ def run(home: Home, *, foreground: bool = False, places: Callable[[], Places] | 
         places: where clusters can be; None for the real ones.
     """
     os.umask(0o077)
+    _allow_many_streams()
     try:
         home.prepare()
         logfile.configure(home.log, foreground=foreground)
@@ -56,6 +59,15 @@ def run(home: Home, *, foreground: bool = False, places: Callable[[], Places] | 
     except Exception:
         logger.exception("the server could not run")
         _exit(ExitCode.SERVER)
+
+
+def _allow_many_streams() -> None:
+    """Each stream to a node is a descriptor, and the usual 1024 are fewer than the nodes of one large job."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = DESCRIPTORS if hard == resource.RLIM_INFINITY else min(DESCRIPTORS, hard)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        with contextlib.suppress(OSError, ValueError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def _main(home: Home, places: Callable[[], Places] | None) -> NoReturn:

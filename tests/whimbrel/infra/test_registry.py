@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
 
+from kubewire.client import Client
+from kubewire.connection import Connection
+from whimbrel.infra.kubernetes import connection
+from whimbrel.infra.kubernetes.contexts import Contexts
+from whimbrel.infra.kubernetes.settings import KubernetesSettings
 from whimbrel.infra.registry import Infras
 from whimbrel.model.errors import ContextNotFound, KubeconfigInvalid
+
+from .fake_api import FakeApi
 
 pytestmark = pytest.mark.anyio
 
@@ -85,3 +93,34 @@ async def test_a_context_without_a_cluster_is_told_as_incomplete(infras: Infras,
     assert "gone" in check.reason
     assert check.remedy
     await infras.aclose()
+
+
+async def test_a_client_whose_kubeconfig_leads_elsewhere_is_closed_when_its_streams_have_ended(
+    kubeconfig: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connection, "RETIREMENT", 0.0)
+    apis: list[FakeApi] = []
+    original = kubeconfig.read_text()
+
+    def opener(where: Connection, settings: KubernetesSettings) -> Client:
+        apis.append(FakeApi())
+        return Client(apis[-1], settings.deadlines)
+
+    link = connection.Link(
+        "k8s/fake", "fake", Contexts([kubeconfig]), KubernetesSettings(command=["sh"]), opener=opener
+    )
+
+    async def version() -> None:
+        await link.call("asking its version", lambda client: client.version(), timeout=5)
+
+    async with link.stream("a log"):
+        for number in range(3):
+            await version()
+            kubeconfig.write_text(original.replace("127.0.0.1", f"127.0.0.{number + 2}"))
+            os.utime(kubeconfig, ns=(number, number))
+        await version()
+        assert [api.closed for api in apis] == [False, True, True, False], "the first has a stream"
+    await version()
+    assert [api.closed for api in apis] == [True, True, True, False]
+    assert not link._streams
+    await link.aclose()

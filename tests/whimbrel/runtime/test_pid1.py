@@ -17,10 +17,15 @@ from .local_node import LocalNode, LocalStream, eventually
 pytestmark = pytest.mark.anyio
 
 
+PATIENCE = "3 * w_ticks"  # for jobs that ignore TERM; the tests have less
+
+
 @pytest.fixture
 async def pid1(node: LocalNode) -> AsyncIterator[LocalStream]:
     """The running command, ready."""
-    argv = [str(Path(node.path.split(":")[0]) / "sh"), *node_command()[1:]]
+    option, text = node_command()[1:]
+    assert PATIENCE in text
+    argv = [str(Path(node.path.split(":")[0]) / "sh"), option, text.replace(PATIENCE, "w_ticks")]
     stream = LocalStream(argv, {"HOME": str(node.home), "PATH": node.path}, node.home)
     async with asyncio.timeout(10):
         async for _, piece in stream.output():

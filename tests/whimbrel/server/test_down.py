@@ -115,6 +115,14 @@ def test_down_does_not_wait_behind_a_launch_that_is_stuck(server: Server) -> Non
     assert names(server) == []
 
 
+def test_a_down_before_its_launch_has_recorded_anything_is_done(server: Server) -> None:
+    (server.world.root / "one" / "fault").write_text("silent")
+    request = server.launch("c9")
+    server.until(lambda: server.get(f"requests/{request}")["state"] == "running", "it looks for a place")
+    assert down(server, "c9")["output"] == {"cluster": "c9", "outcome": "already_gone", "left": []}
+    assert server.end_of(request)["state"] == "cancelled"
+
+
 def test_a_killed_server_finishes_a_down(server: Server, context: Path) -> None:
     (context / "fault").write_text("silent")
     request = server.post("clusters/c1/down", {"purge": False})["request_id"]

@@ -19,6 +19,8 @@ from whimbrel.model.errors import (
     OutOfCapacity,
 )
 
+EIGHT = {"cpus": "8", "memory": None, "accelerators": None, "infra": None}
+
 
 def test_a_launch_makes_a_cluster_and_runs_the_job(server: Server) -> None:
     output = server.output_of(server.launch("c1", "echo hello from $WHIMBREL_NODE_RANK"))
@@ -100,6 +102,33 @@ def test_the_queue_is_first_in_first_out_and_packs_by_cpus(server: Server) -> No
     server.until(lambda: server.job("c1", 3)["status"] == "CANCELLED", "the last job is cancelled")
     server.until(lambda: server.job("c1", 2)["status"] == "CANCELLED", "the running job is cancelled")
     assert server.logs("c1", 3)[1]["reason"] == "it was cancelled before it started"
+
+
+def test_a_launch_whose_cluster_is_closed_under_it_stops_before_it_runs_anything(server: Server) -> None:
+    server.output_of(server.post("local/up", {})["request_id"])
+    hold = server.world.root / "kubesim-local" / "hold"
+    hold.touch()
+    request = server.launch("c1", setup="touch $HOME/ran", infra="local")
+    server.until_events(request, "waiting for the nodes")
+    assert server.output_of(server.post("local/down", {})["request_id"])["closed"] == ["c1"]
+    hold.unlink()
+    error = server.end_of(request)["error"]
+    assert error["code"] == "NotFound"
+    assert "taken down meanwhile" in error["message"]
+    assert server.get("clusters")["clusters"] == []
+    assert not list(server.world.root.rglob("ran"))
+
+
+def test_a_job_whose_secrets_are_gone_does_not_start_without_them(server: Server) -> None:
+    server.output_of(server.launch("c1", "sleep 600", resources=EIGHT))
+    request = server.exec("c1", "echo ran with $TOKEN", secrets={"TOKEN": "t"}, resources=EIGHT)
+    server.output_of(request)
+    (server.home / "secrets" / request).write_bytes(b"{spoiled")
+    server.post("clusters/c1/jobs/cancel", {"job_ids": [1]})
+    text, end = server.logs("c1", 2)
+    assert (text, end["status"]) == ("", "FAILED_DRIVER")
+    assert end["reason"] == "its secrets TOKEN are not kept any more: run it again"
+    assert "{spoiled" not in server.log()
 
 
 def test_cancelling_reaches_every_process_of_the_job(server: Server) -> None:

@@ -32,6 +32,9 @@ from whimbrel.model.errors import ContextNotFound, NodeLost, Unreachable
 from whimbrel.model.names import node_name
 from whimbrel.operations.tools import Local, Paths
 
+SILENCE = 1.0
+"""Seconds after which whoever asks a silent context gives up."""
+
 
 class World:
     """The Places of a test server."""
@@ -76,9 +79,10 @@ class World:
         return NodeShape(cpus=2)
 
     def end(self) -> None:
-        """Kill every process that runs in one of the nodes."""
-        for home in self.root.glob("*/nodes/*"):
-            kill_processes(home)
+        """Kill every process that runs in one of the nodes, until there is none that could still write."""
+        homes = list(self.root.glob("*/nodes/*"))
+        while any(kill_processes(home) for home in homes):
+            time.sleep(0.005)
 
 
 class FakeLocal:
@@ -117,9 +121,9 @@ class FakeInfra:
         except FileNotFoundError:
             return
         if fault == "silent":
-            await asyncio.sleep(2)
+            await asyncio.sleep(SILENCE)
             raise Unreachable(
-                f"{self.name} accepted the connection and was silent for 2 s.", remedy="whim check"
+                f"{self.name} accepted the connection and was silent for {SILENCE:g} s.", remedy="whim check"
             )
         raise Unreachable(f"{self.name} refused the connection.", remedy="whim check")
 
@@ -302,10 +306,12 @@ def commands_in(home: Path) -> str:
     return "\n".join(command for _, command, _ in processes_in(home))
 
 
-def kill_processes(home: Path) -> None:
-    """End everything that has this home."""
-    for pid, _, _ in processes_in(home):
+def kill_processes(home: Path) -> int:
+    """End everything that has this home; how many that were."""
+    pids = [pid for pid, _, _ in processes_in(home)]
+    for pid in pids:
         _kill(pid)
+    return len(pids)
 
 
 def kill_streams(home: Path) -> None:

@@ -5,8 +5,11 @@ The client is made again when the kubeconfig leads elsewhere. No call is made ar
 
 from __future__ import annotations
 
+import asyncio
+import time
+from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import TypeVar
 
 from kubewire.client import Client
@@ -20,6 +23,9 @@ from whimbrel.infra.kubernetes.settings import KubernetesSettings
 
 T = TypeVar("T")
 _MARGIN = 0.5
+RETIREMENT = 600.0
+"""Seconds after which a client that leads elsewhere is closed: longer than any call; its streams are waited for."""
+_GOODBYE = 1.0
 OpenClient = Callable[[Connection, KubernetesSettings], Client]
 
 
@@ -48,7 +54,8 @@ class Link:
         self._opener = opener
         self._connection: Connection | None = None
         self._client: Client | None = None
-        self._retired: list[Client] = []
+        self._retired: list[tuple[Client, float]] = []
+        self._streams: Counter[Client] = Counter()
 
     def connection(self) -> Connection:
         """Where the context leads now. Raises `ContextNotFound` or `KubeconfigInvalid`."""
@@ -67,7 +74,7 @@ class Link:
         connection = self.connection()
         if self._client is None or connection != self._connection:
             if self._client is not None:
-                self._retired.append(self._client)
+                self._retired.append((self._client, time.monotonic()))
                 self.guard.reset()
             self._connection, self._client = connection, self._opener(connection, self.settings)
         return self._client
@@ -75,6 +82,7 @@ class Link:
     async def call(self, what: str, action: Callable[[Client], Awaitable[T]], *, timeout: float) -> T:
         """One call, guarded. The client's own deadline is a little shorter: it can say more."""
         client = self.client()
+        await self._close_retired()
         return await self.guard.call(what, lambda: action(client), timeout=timeout + _MARGIN)
 
     @asynccontextmanager
@@ -82,12 +90,27 @@ class Link:
         """A client for something long; what opens it belongs inside of `guard.opening`."""
         client = self.client()
         async with self.guard.stream(what):
-            yield client
+            self._streams[client] += 1
+            try:
+                yield client
+            finally:
+                self._streams[client] -= 1
+                self._streams += Counter()  # without what is 0
 
     async def aclose(self) -> None:
         """Close every client."""
         await self.guard.aclose()
-        clients = [*self._retired, *([self._client] if self._client else [])]
+        clients = [*(client for client, _ in self._retired), *([self._client] if self._client else [])]
         self._retired, self._client = [], None
         for client in clients:
             await client.aclose()
+
+    async def _close_retired(self) -> None:
+        """A kubeconfig that is written anew each day must not cost a client each day."""
+        before = time.monotonic() - RETIREMENT
+        done = [client for client, at in self._retired if at <= before and not self._streams[client]]
+        if done:
+            self._retired = [entry for entry in self._retired if entry[0] not in done]
+            with suppress(TimeoutError):
+                async with asyncio.timeout(_GOODBYE):
+                    await asyncio.gather(*(client.aclose() for client in done))

@@ -158,7 +158,8 @@ class Wait:
             pod = self._pods.get(state.rank)
             if pod is not None and reasons.hopeless(pod):
                 raise InfraRefused(
-                    f"{self._link.name}: node {state.rank} of {self._spec.name} cannot start: {state.message}"
+                    f"{self._link.name}: node {state.rank} of {self._spec.name} cannot start: {state.message}",
+                    remedy="mend the reason, take the cluster down, and launch it again",
                 )
 
     def _time_is_over(self, timeout: float) -> InfraError:

@@ -31,7 +31,7 @@ def understood(method: _Method[_N, _P, _T]) -> _Method[_N, _P, _T]:
     """A method that takes answers apart: one of a shape that is not Kubernetes' is an `InfraRefused`, not a crash."""
 
     @functools.wraps(method)
-    async def call(self: _N, *args: _P.args, **kwargs: _P.kwargs) -> _T:
+    async def call(self: _N, /, *args: _P.args, **kwargs: _P.kwargs) -> _T:
         try:
             return await method(self, *args, **kwargs)
         except (KeyError, TypeError, AttributeError, ValueError, IndexError) as error:

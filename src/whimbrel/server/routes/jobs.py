@@ -9,7 +9,7 @@ from fastapi import APIRouter, Query
 from fastapi.responses import StreamingResponse
 from sqlalchemy import Connection
 
-from whimbrel.jobs.logstore import JobLog, text_of
+from whimbrel.jobs.logstore import PIECE, JobLog, text_of
 from whimbrel.jobs.pulse import wait_any
 from whimbrel.model.errors import JobNotFound
 from whimbrel.server import views
@@ -97,7 +97,10 @@ async def _frames(
             shown = row.status
             yield {"kind": "status", "status": row.status, "reason": row.reason}
         last = row.status.finished or not follow
-        while data := await log.read(offset):
+        until = (
+            None if follow or row.status.finished else await log.size()
+        )  # it may print faster than we read
+        while data := await log.read(offset, PIECE if until is None else min(PIECE, until - offset)):
             text, length = text_of(data, final=False)
             if not length:
                 break
