@@ -41,10 +41,12 @@ def _pattern(expected: str) -> str:
 def test_a_tutorial_prints_what_it_says(page: str) -> None:
     """Every block of the page, in order, in a home of its own."""
     house = House.build()
+    work = house.root / "work"
+    work.mkdir()
     try:
         for language, name, text in BLOCK.findall((ROOT / page).read_text()):
             if name:
-                (house.root / name).write_text(text)
+                (work / name).write_text(text)
             if language != "console":
                 continue
             for command, expected in _sessions(text):
@@ -53,7 +55,7 @@ def test_a_tutorial_prints_what_it_says(page: str) -> None:
                 done = subprocess.run(
                     ["/bin/sh", "-c", command],
                     env=house.env,
-                    cwd=house.root,
+                    cwd=work,
                     capture_output=True,
                     text=True,
                     timeout=90,

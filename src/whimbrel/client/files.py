@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from whimbrel.client.home import state_directories
 from whimbrel.client.ignore import IgnoreRules
 from whimbrel.client.tarstream import tar_of
 from whimbrel.model.errors import InvalidTask
@@ -74,6 +75,8 @@ def _walk(
     for item in found:
         path = relative + item.name
         is_directory = item.is_dir(follow_symlinks=False)
+        if is_directory and Path(item.path).absolute() in state_directories():
+            continue  # databases and keys of ours, should somebody make their home the workdir
         if rules and rules.ignores(path + "/" if is_directory else path):
             continue
         if is_directory:

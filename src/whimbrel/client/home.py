@@ -17,6 +17,12 @@ def whimbrel_home() -> Path:
     return Path(configured).expanduser().absolute() if configured else Path.home() / ".whimbrel"
 
 
+def state_directories() -> frozenset[Path]:
+    """Where whimbrel and kubesim keep databases and keys: never part of what a task takes along."""
+    kubesim = Path(os.environ.get("KUBESIM_HOME") or Path.home() / ".kubesim").expanduser().absolute()
+    return frozenset({whimbrel_home(), kubesim})
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServerRecord:
     """What a running server wrote into `server.json`; pid, start time and boot id together name a process."""

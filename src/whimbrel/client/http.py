@@ -26,7 +26,9 @@ class ConnectionLost(ServerUnavailable):
     """The API server went away in the middle of a call."""
 
     def __init__(self, why: str) -> None:
-        super().__init__(f"The API server went away in the middle of a call ({why}).", remedy="repeat the command")
+        super().__init__(
+            f"The API server went away in the middle of a call ({why}).", remedy="repeat the command"
+        )
 
 
 class _UnixConnection(http.client.HTTPConnection):
@@ -93,7 +95,12 @@ class Http:
             payload = body
         try:
             try:
-                connection.request(method, path, body=payload, headers=sent)
+                try:
+                    connection.request(method, path, body=payload, headers=sent)
+                except (BrokenPipeError, ConnectionResetError):
+                    if connection.sock is None:
+                        raise
+                    # The server refused before it had read all; its answer may still be there to be read.
                 response = connection.getresponse()
             except (OSError, http.client.HTTPException) as error:
                 raise ConnectionLost(str(error) or type(error).__name__) from error

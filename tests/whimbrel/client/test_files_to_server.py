@@ -153,3 +153,11 @@ def test_a_file_that_grows_while_it_is_sent_ends_the_upload(tmp_path: Path) -> N
         more.write(b"y" * 10)
     with pytest.raises(InvalidTask, match="changed from 10 to 20 bytes"):
         list(stream)
+
+
+def test_our_own_state_is_never_sent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Somebody whose workdir is the home directory keeps databases and keys."""
+    monkeypatch.setenv("WHIMBREL_HOME", str(tmp_path / ".whimbrel"))
+    monkeypatch.setenv("KUBESIM_HOME", str(tmp_path / "deep" / "kubesim"))
+    _make(tmp_path, ".whimbrel/state.db", "deep/kubesim/ca.key", "deep/a.py", "b.py")
+    assert _sent(tmp_path) == {"deep/a.py", "b.py"}

@@ -47,7 +47,9 @@ async def down(node: LocalNode, path: str, into: Path) -> list[str]:
     data = b"".join([piece async for piece in copy_down(node, path)])
     into.mkdir()
     with tarfile.open(fileobj=io.BytesIO(data)) as tar:
-        tar.extractall(into, filter="data")
+        tar.extractall(
+            into, **({"filter": "data"} if hasattr(tarfile, "data_filter") else {})
+        )  # from 3.11.4 on
         return sorted(os.path.normpath(name) for name in tar.getnames())
 
 
