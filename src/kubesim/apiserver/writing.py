@@ -161,7 +161,8 @@ async def create_object(core: Core, call: Call, proposed: Proposed, options: Wri
         made = default(rt, _identified(core, call, obj))
         made = _owned(core, call, None, made, proposed, options)
         name = made["metadata"].get("name", "")
-        made = await core.admission.admit(core, attempt(call, "CREATE", options, name), made)
+        tried = attempt(call, "CREATE", options, name)
+        made = await core.admission.admit(core, tried, made)
         context = core.context()
         made = kind.prepare_create(rt, made, context)
         problems = validate_create(rt, made)
@@ -171,12 +172,16 @@ async def create_object(core: Core, call: Call, proposed: Proposed, options: Wri
         warnings = [*proposed.warnings, *kind.warnings(rt, None, made)]
         key = f"{call.namespace}/{made['metadata']['name']}"
         try:
-            stored = await _store_new(core, call, key, made, options)
+            async with core.admission.holding(core, tried, made):
+                stored = await _store_new(core, call, key, made, options)
         except KeyExists:
             kind.release(rt, made, context)
             if obj["metadata"].get("name") or not remaining:
                 raise _exists(call, obj, made) from None
             continue
+        except errors.StatusError:
+            kind.release(rt, made, context)
+            raise
         if stored is None:
             kind.release(rt, made, context)
         return Written(made, stored, warnings, created=True)
@@ -330,8 +335,10 @@ async def change_object(
         pinned = _check_version(call, old, proposed.obj)
         new = await _prepared(core, call, old, proposed, options)
         warnings = [*proposed.warnings, *strategy(call.rt).warnings(call.rt, old, new)]
+        tried = attempt(call, "UPDATE", options, call.name, old)
         try:
-            return await _commit(core, call, stored, old, new, options, warnings)
+            async with core.admission.holding(core, tried, new):
+                return await _commit(core, call, stored, old, new, options, warnings)
         except RevisionMismatch:
             if pinned:
                 raise errors.conflict(call.rt.group_resource, call.name) from None
