@@ -15,6 +15,7 @@ from typing import Any
 
 from kubesim import errors
 from kubesim.apiserver.admission.base import Attempt, Operation
+from kubesim.apiserver.auth import Attributes, authorize
 from kubesim.apiserver.bodies import read_body
 from kubesim.apiserver.calls import Call
 from kubesim.apiserver.core import Core
@@ -154,8 +155,10 @@ async def create(core: Core, call: Call) -> Reply:
 
 
 async def create_object(core: Core, call: Call, proposed: Proposed, options: WriteOptions) -> Written:
-    """Store a new object. Raises StatusError 404, 409, 422."""
+    """Store a new object. Raises StatusError 403, 404, 409, 422."""
     rt, kind = call.rt, strategy(call.rt)
+    if call.request.method != "POST":  # an update or an apply was allowed; this has to be as well
+        authorize(core.authorizer, call.request.user, _creation(call))
     obj = _named(core, call, proposed.obj)
     for remaining in reversed(range(NAME_ATTEMPTS)):
         made = default(rt, _identified(core, call, obj))
@@ -186,6 +189,17 @@ async def create_object(core: Core, call: Call, proposed: Proposed, options: Wri
             kind.release(rt, made, context)
         return Written(made, stored, warnings, created=True)
     raise AssertionError("the last attempt returns or raises")
+
+
+def _creation(call: Call) -> Attributes:
+    return Attributes(
+        verb="create",
+        path=call.request.path,
+        group=call.rt.group,
+        resource=call.rt.plural,
+        namespace=call.namespace,
+        name=call.name,
+    )
 
 
 def _owned(
