@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 
-from kubesim.apiserver.kinds.podtotals import Amounts, plus
+from kubesim.apiserver.kinds.podtotals import Amounts
 from kubesim.apiserver.quota.usage import (
     CLAIMS,
     PODS,
@@ -127,29 +127,34 @@ class QuotaController:
 
     async def _counted(self, quota: Object) -> tuple[Amounts, bool]:
         """What is used of each limit, and whether all that is limited is known."""
-        namespace = quota["metadata"]["namespace"]
-        spec = quota.get("spec") or {}
         used: Amounts = {}
-        names = {one: about for one in spec.get("hard") or {} if (about := resource_of(one))}
+        hard = (quota.get("spec") or {}).get("hard") or {}
         all_known = True
-        for group_resource in sorted(set(names.values())):
+        for group_resource in sorted({about for one in hard if (about := resource_of(one))}):
             resource = await self._resource(group_resource)
             if resource is None:
                 all_known = False
                 continue
             await self._follow(resource, group_resource)
-            limits = limits_of(group_resource, names)
-            used = plus(used, dict.fromkeys(limits, ZERO))
-            if group_resource in _MEASURED:
-                objects = (await self._client.list(resource, namespace)).items
-                found = total(group_resource, objects, spec, self._now())
-            elif spec.get("scopes") or spec.get("scopeSelector"):
-                continue
-            else:
-                count = one_of(await self._count(resource, namespace))
-                found = dict.fromkeys(limits, count)
-            used = plus(used, {one: found[one] for one in limits if one in found})
+            try:
+                used |= await self._used(quota, group_resource, resource)
+            except NotFound:  # the kind is not served any more
+                self._known.pop(group_resource, None)
+                all_known = False
         return used, all_known
+
+    async def _used(self, quota: Object, group_resource: str, resource: Resource) -> Amounts:
+        """What is used of those limits that are about one resource."""
+        spec, namespace = quota["spec"], quota["metadata"]["namespace"]
+        limits = limits_of(group_resource, spec["hard"])
+        used = dict.fromkeys(limits, ZERO)
+        if group_resource in _MEASURED:
+            objects = (await self._client.list(resource, namespace)).items
+            found = total(group_resource, objects, spec, self._now())
+            return used | {one: found[one] for one in limits if one in found}
+        if spec.get("scopes") or spec.get("scopeSelector"):
+            return used
+        return dict.fromkeys(limits, one_of(await self._count(resource, namespace)))
 
     async def _count(self, resource: Resource, namespace: str) -> int:
         """How many there are, from the first of them and what the server says of the rest."""

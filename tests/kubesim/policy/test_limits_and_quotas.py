@@ -219,3 +219,46 @@ def test_what_a_pod_uses() -> None:
         "persistentvolumeclaims",
         None,
     ]
+
+
+# What makes sense
+
+
+async def why(call: Any) -> str:
+    with pytest.raises(Invalid) as caught:
+        await call
+    return str(caught.value.message)
+
+
+async def test_a_quota_names_what_can_be_counted(admin: Client) -> None:
+    async def wrong(**spec: Any) -> str:
+        return await why(admin.create(RESOURCE_QUOTAS, {"metadata": {"name": "q"}, "spec": spec}, "default"))
+
+    text = await wrong(hard={"wheels": "1"})
+    assert 'spec.hard[wheels]: Invalid value: "wheels": must be a standard resource for quota' in text
+    assert "must be an integer" in await wrong(hard={"pods": "500m"})
+    assert "must be greater than or equal to 0" in await wrong(hard={"pods": "-1"})
+    assert "unsupported scope applied to resource" in await wrong(
+        hard={"secrets": "1"}, scopes=["Terminating"]
+    )
+    assert "conflicting scopes" in await wrong(scopes=["BestEffort", "NotBestEffort"])
+    fine = {"hard": {"count/widgets.example.com": "1", "requests.nvidia.com/gpu": "4", "cpu": "500m"}}
+    made = await admin.create(RESOURCE_QUOTAS, {"metadata": {"name": "q"}, "spec": fine}, "default")
+    changed = {**made, "spec": {**fine, "scopes": ["BestEffort"]}}
+    assert "field is immutable" in await why(admin.replace(RESOURCE_QUOTAS, changed, "default"))
+
+
+async def test_a_limit_range_has_an_order(admin: Client) -> None:
+    async def wrong(**item: Any) -> str:
+        body = {"metadata": {"name": "l"}, "spec": {"limits": [{"type": "Container", **item}]}}
+        return await why(admin.create(LIMIT_RANGES, body, "default"))
+
+    assert 'min[cpu]: Invalid value: "2": min value 2 is greater than max value 1' in await wrong(
+        min={"cpu": "2"}, max={"cpu": "1"}
+    )
+    assert "default request value 2 is greater than default limit value 1" in await wrong(
+        default={"cpu": "1"}, defaultRequest={"cpu": "2"}
+    )
+    assert "may not be specified when `type` is 'Pod'" in await wrong(type="Pod", default={"cpu": "1"})
+    assert "either minimum or maximum storage value is required" in await wrong(type="PersistentVolumeClaim")
+    assert "ratio 500m is less than 1" in await wrong(maxLimitRequestRatio={"cpu": "500m"})
