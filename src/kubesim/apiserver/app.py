@@ -14,6 +14,7 @@ version, discovery) is in `endpoints`.
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
@@ -22,6 +23,7 @@ from kubesim.apiserver import bootstrap, deleting, endpoints, patching, reading,
 from kubesim.apiserver.admission import default_admission
 from kubesim.apiserver.allocation import DEFAULT_NETWORK, ServiceAddresses
 from kubesim.apiserver.asgi import Streams
+from kubesim.apiserver.audit import Audit
 from kubesim.apiserver.auth import Attributes, Authenticator, authorize
 from kubesim.apiserver.calls import Call
 from kubesim.apiserver.channels import Socket
@@ -29,6 +31,8 @@ from kubesim.apiserver.core import Core
 from kubesim.apiserver.environment import Environment
 from kubesim.apiserver.negotiation import wanted
 from kubesim.apiserver.nodes import NodeDirectory
+from kubesim.apiserver.rbac.authorizer import RbacAuthorizer
+from kubesim.apiserver.rbac.escalation import NoEscalation
 from kubesim.apiserver.rendering import Renderer
 from kubesim.apiserver.requests import ApiRequest, Reply, StreamReply, User, json_reply
 from kubesim.apiserver.routing import Route, parse_route
@@ -42,6 +46,7 @@ log = logging.getLogger(__name__)
 Answer = Reply | StreamReply
 Handler = Callable[[Core, Call], Awaitable[Answer]]
 
+_ONE_NAME = re.compile(r"(?:^|,)metadata\.name==?([^,=]+)(?:,|$)")
 _COLLECTION = {"GET": "list", "POST": "create", "DELETE": "deletecollection"}
 _OBJECT = {"GET": "get", "PUT": "update", "PATCH": "patch", "DELETE": "delete"}
 _SUBRESOURCE = {**_OBJECT, "POST": "create"}
@@ -92,6 +97,9 @@ class ApiServer:
         tokens = ServiceAccountTokens(store, Signer(service_account_key))
         self.auth = auth or Authenticator()
         self.auth.add(tokens)
+        self.authorizer = RbacAuthorizer(store)
+        self.auth.authorizer = self.authorizer
+        self.audit: Audit | None = None
         self.streams = Streams()
         self.core = Core(
             store=store,
@@ -99,8 +107,9 @@ class ApiServer:
             nodes=self.nodes,
             environment=environment,
             addresses=ServiceAddresses(environment, service_network),
-            admission=default_admission(),
+            admission=default_admission(NoEscalation(self.authorizer)),
             auth=self.auth,
+            authorizer=self.authorizer,
             tokens=tokens,
         )
         self._storages: dict[ResourceType, ResourceType] = {}
@@ -126,6 +135,14 @@ class ApiServer:
 
     async def handle(self, request: ApiRequest) -> Answer:
         """Answer a request. Never raises, but for cancellation."""
+        if self.audit is None:
+            return await self._handle(request)
+        entry = self.audit.received(request)
+        answer = await self._handle(request)
+        self.audit.answered(entry, request, answer)
+        return answer
+
+    async def _handle(self, request: ApiRequest) -> Answer:
         try:
             return await self._dispatch(request)
         except Exception as error:
@@ -135,11 +152,11 @@ class ApiServer:
         route = parse_route(request.path)
         if route is None or not route.plural:
             verb = request.method.lower()
-            authorize(request.user, Attributes(verb=verb, path=request.path))
+            authorize(self.authorizer, request.user, Attributes(verb=verb, path=request.path))
             return endpoints.answer(self, request, route)
         rt = self.registry.find(route.group, route.version, route.plural)
         verb = verb_of(request, route)
-        authorize(request.user, _attributes(request, route, verb))
+        authorize(self.authorizer, request.user, _attributes(request, route, verb))
         if rt is None:
             return endpoints.no_such_resource(self.registry, route)
         if rt.namespaced != (route.namespace is not None) and not _across(rt, route, verb):
@@ -180,12 +197,23 @@ class ApiServer:
 
     async def channel(self, request: ApiRequest, protocols: list[str], socket: Socket) -> Reply | None:
         """Serve a WebSocket; a Reply refuses it."""
+        if self.audit is None:
+            return await self._channel(request, protocols, socket)
+        entry = self.audit.received(request)
+        refused: Reply | None = None
+        try:
+            refused = await self._channel(request, protocols, socket)
+        finally:
+            self.audit.answered(entry, request, refused or Reply(status=101), verb="create")
+        return refused
+
+    async def _channel(self, request: ApiRequest, protocols: list[str], socket: Socket) -> Reply | None:
         try:
             route = parse_route(request.path)
             rt = self.registry.find(route.group, route.version, route.plural) if route else None
             if route is None or rt is None or route.subresource is None:
                 raise errors.no_such_path()
-            authorize(request.user, _attributes(request, route, "create"))
+            authorize(self.authorizer, request.user, _attributes(request, route, "create"))
             handler = subresources.find_channel(rt, route.subresource)
             if handler is None or self.streams.draining:
                 raise errors.bad_request("this resource cannot be opened as a WebSocket")
@@ -236,8 +264,16 @@ def _attributes(request: ApiRequest, route: Route, verb: str) -> Attributes:
         resource=route.plural,
         subresource=route.subresource or "",
         namespace=namespace,
-        name=route.name or "",
+        name=route.name or _selected_name(request, verb),
     )
+
+
+def _selected_name(request: ApiRequest, verb: str) -> str:
+    """The one object that a list or watch is about by its field selector: who may see that may ask so."""
+    if verb not in ("list", "watch") or not request.query.has("fieldSelector"):
+        return ""
+    found = _ONE_NAME.search(request.query.get("fieldSelector"))
+    return found[1] if found else ""
 
 
 def _across(rt: ResourceType, route: Route, verb: str) -> bool:

@@ -1,5 +1,5 @@
 """What a cluster has before anybody has asked for anything: namespaces, priority classes, the `kubernetes`
-Service.
+Service, the default roles.
 
 Everything here is found again after a restart and then left alone. The uid of `kube-system` is the identity
 of the cluster: clients recognise it by that.
@@ -11,6 +11,8 @@ from kubesim.apiserver.admission.priority import SYSTEM_CLASSES
 from kubesim.apiserver.core import Core
 from kubesim.apiserver.defaulting import default
 from kubesim.apiserver.objects import decode, encode
+from kubesim.apiserver.rbac import bootstrap as rbac
+from kubesim.apiserver.rbac.authorizer import GROUP as RBAC
 from kubesim.apiserver.requests import JsonObject
 from kubesim.schema.decode import canonical_object
 from kubesim.schema.registry import ResourceType
@@ -52,6 +54,28 @@ async def start(core: Core) -> None:
     created = await _ensure(core, services, _kubernetes_service(core.addresses.first))
     if created is not None:
         core.addresses.adopt(created)
+    await _access(core)
+
+
+async def _access(core: Core) -> None:
+    """The default roles and bindings."""
+
+    def look(resource: str, key: str) -> JsonObject | None:
+        return core.lookup(RBAC, "v1", resource, key)
+
+    async def write(resource: str, obj: JsonObject, there: bool) -> None:
+        if there:
+            meta = obj["metadata"]
+            await core.store.update(
+                f"{RBAC}/{resource}",
+                f"{meta.get('namespace', '')}/{meta['name']}",
+                int(meta["resourceVersion"]),
+                lambda revision: encode(obj, revision),
+            )
+        else:
+            await _ensure(core, _type(core, RBAC, "v1", resource), obj)
+
+    await rbac.reconcile(look, write)
 
 
 async def _ensure(core: Core, rt: ResourceType, obj: JsonObject) -> JsonObject | None:

@@ -16,6 +16,7 @@ from kubesim.apiserver.kinds import conversion
 from kubesim.apiserver.kinds.base import Context
 from kubesim.apiserver.nodes import NodeDirectory
 from kubesim.apiserver.objects import Decoded
+from kubesim.apiserver.rbac.authorizer import RbacAuthorizer
 from kubesim.apiserver.refusals import Refusals
 from kubesim.apiserver.requests import JsonObject
 from kubesim.schema.registry import Registry, ResourceType
@@ -39,6 +40,7 @@ class Core:
         admission: Admission,
         auth: Authenticator,
         tokens: TokenIssuer,
+        authorizer: RbacAuthorizer,
     ) -> None:
         self.store = store
         self.registry = registry
@@ -48,6 +50,7 @@ class Core:
         self.admission = admission
         self.auth = auth
         self.tokens = tokens
+        self.authorizer = authorizer
         self.decoded = Decoded()
         self.refusals = Refusals()
 

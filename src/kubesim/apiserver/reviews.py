@@ -6,7 +6,7 @@ from __future__ import annotations
 from typing import Any
 
 from kubesim import errors
-from kubesim.apiserver.auth import MASTERS, Attributes, allowed
+from kubesim.apiserver.auth import MASTERS, Attributes
 from kubesim.apiserver.calls import Call
 from kubesim.apiserver.core import Core
 from kubesim.apiserver.options import write_options
@@ -44,27 +44,61 @@ def _attributes(spec: JsonObject) -> Attributes:
     )
 
 
+def _decided(core: Core, call: Call, obj: JsonObject, user: User, what: Attributes) -> Reply:
+    decision = core.authorizer.decide(user, what)
+    status: JsonObject = {"allowed": decision.allowed}
+    if decision.reason:
+        status["reason"] = decision.reason
+    return _answer(call, obj, status)
+
+
 async def self_access(core: Core, call: Call) -> Reply:
     obj = _asked(call)
-    may = allowed(call.request.user, _attributes(obj.get("spec") or {}))
-    return _answer(call, obj, {"allowed": may})
+    return _decided(core, call, obj, call.request.user, _attributes(obj.get("spec") or {}))
 
 
 async def subject_access(core: Core, call: Call) -> Reply:
+    """About somebody else; the local form only about one namespace."""
     obj = _asked(call)
     spec = obj.get("spec") or {}
+    what = _attributes(spec)
     user = User(name=spec.get("user", ""), groups=tuple(spec.get("groups") or ()))
-    return _answer(call, obj, {"allowed": allowed(user, _attributes(spec))})
+    problems = []
+    if not user.name and not user.groups:
+        problems.append(
+            errors.invalid_value("spec.user", "", "at least one of user or group must be specified")
+        )
+    if call.rt.namespaced and what.namespace != call.namespace:
+        problems.append(
+            errors.invalid_value(
+                "spec.resourceAttributes.namespace",
+                what.namespace,
+                "must match metadata.namespace",
+            )
+        )
+    if problems:
+        raise errors.invalid(".authorization.k8s.io", "", problems)
+    return _decided(core, call, obj, user, what)
 
 
 async def self_rules(core: Core, call: Call) -> Reply:
     obj = _asked(call)
-    rules: list[JsonObject] = []
-    paths: list[JsonObject] = []
-    if MASTERS in call.request.user.groups:
-        rules = [{"verbs": ["*"], "apiGroups": ["*"], "resources": ["*"]}]
-        paths = [{"verbs": ["*"], "nonResourceURLs": ["*"]}]
-    status = {"resourceRules": rules, "nonResourceRules": paths, "incomplete": False}
+    user, namespace = call.request.user, (obj.get("spec") or {}).get("namespace", "")
+    if not namespace:
+        raise errors.bad_request("no namespace on request")
+    given, problems = core.authorizer.rules_for(user, namespace)
+    if MASTERS in user.groups and not given:
+        given = [
+            {"verbs": ["*"], "apiGroups": ["*"], "resources": ["*"]},
+            {"verbs": ["*"], "nonResourceURLs": ["*"]},
+        ]
+    status: JsonObject = {
+        "resourceRules": [one for one in given if one.get("resources")],
+        "nonResourceRules": [one for one in given if one.get("nonResourceURLs")],
+        "incomplete": bool(problems),
+    }
+    if problems:
+        status["evaluationError"] = problems[0] if len(problems) == 1 else f"[{', '.join(problems)}]"
     return _answer(call, obj, status)
 
 

@@ -15,6 +15,7 @@ from typing import Any
 
 from kubesim import errors
 from kubesim.apiserver.admission.base import Attempt, Operation
+from kubesim.apiserver.auth import Attributes, authorize
 from kubesim.apiserver.bodies import read_body
 from kubesim.apiserver.calls import Call
 from kubesim.apiserver.core import Core
@@ -154,14 +155,17 @@ async def create(core: Core, call: Call) -> Reply:
 
 
 async def create_object(core: Core, call: Call, proposed: Proposed, options: WriteOptions) -> Written:
-    """Store a new object. Raises StatusError 404, 409, 422."""
+    """Store a new object. Raises StatusError 403, 404, 409, 422."""
     rt, kind = call.rt, strategy(call.rt)
+    if call.request.method != "POST":  # an update or an apply was allowed; this has to be as well
+        authorize(core.authorizer, call.request.user, _creation(call))
     obj = _named(core, call, proposed.obj)
     for remaining in reversed(range(NAME_ATTEMPTS)):
         made = default(rt, _identified(core, call, obj))
         made = _owned(core, call, None, made, proposed, options)
         name = made["metadata"].get("name", "")
-        made = await core.admission.admit(core, attempt(call, "CREATE", options, name), made)
+        tried = attempt(call, "CREATE", options, name)
+        made = await core.admission.admit(core, tried, made)
         context = core.context()
         made = kind.prepare_create(rt, made, context)
         problems = validate_create(rt, made)
@@ -171,16 +175,31 @@ async def create_object(core: Core, call: Call, proposed: Proposed, options: Wri
         warnings = [*proposed.warnings, *kind.warnings(rt, None, made)]
         key = f"{call.namespace}/{made['metadata']['name']}"
         try:
-            stored = await _store_new(core, call, key, made, options)
+            async with core.admission.holding(core, tried, made):
+                stored = await _store_new(core, call, key, made, options)
         except KeyExists:
             kind.release(rt, made, context)
             if obj["metadata"].get("name") or not remaining:
                 raise _exists(call, obj, made) from None
             continue
+        except errors.StatusError:
+            kind.release(rt, made, context)
+            raise
         if stored is None:
             kind.release(rt, made, context)
         return Written(made, stored, warnings, created=True)
     raise AssertionError("the last attempt returns or raises")
+
+
+def _creation(call: Call) -> Attributes:
+    return Attributes(
+        verb="create",
+        path=call.request.path,
+        group=call.rt.group,
+        resource=call.rt.plural,
+        namespace=call.namespace,
+        name=call.name,
+    )
 
 
 def _owned(
@@ -330,8 +349,10 @@ async def change_object(
         pinned = _check_version(call, old, proposed.obj)
         new = await _prepared(core, call, old, proposed, options)
         warnings = [*proposed.warnings, *strategy(call.rt).warnings(call.rt, old, new)]
+        tried = attempt(call, "UPDATE", options, call.name, old)
         try:
-            return await _commit(core, call, stored, old, new, options, warnings)
+            async with core.admission.holding(core, tried, new):
+                return await _commit(core, call, stored, old, new, options, warnings)
         except RevisionMismatch:
             if pinned:
                 raise errors.conflict(call.rt.group_resource, call.name) from None

@@ -76,6 +76,9 @@ def create() -> None:
     show_default=True,
     help="Keep objects in memory only, or on disk (an answered write survives a crash).",
 )
+@click.option(
+    "--audit", is_flag=True, help="Write a line for each request to requests.log in the cluster's folder."
+)
 @click.option("--port", default=0, help="Port of the API server.  [default: a free one]")
 @click.option("--kubeconfig", help="File that gets the context; '' for none.  [default: as kubectl]")
 @click.option(
@@ -86,6 +89,7 @@ def create_cluster(
     name: str,
     wait: float | None,
     process_node: bool,
+    audit: bool,
     store: str,
     port: int,
     kubeconfig: str | None,
@@ -99,6 +103,7 @@ def create_cluster(
         name,
         wait=wait,
         process_node=process_node,
+        audit=audit,
         store=store,
         port=port,
         kubeconfig=kubeconfig,

@@ -55,6 +55,7 @@ class Wanted:
     name: str
     store: StoreKind = StoreKind.DURABLE
     process_node: bool = False
+    audit: bool = False
     port: int = 0  # 0: a free one is chosen, and kept for the cluster's life
     kubeconfig: str = ""  # "": no context is written
     make_current: bool = True
@@ -126,6 +127,7 @@ def _create(home: Home, paths: ClusterPaths, wanted: Wanted, facts: Facts, say: 
             kubeconfig=wanted.kubeconfig,
             version=__version__,
             created_at=dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
+            audit=wanted.audit,
         )
         paths.root.mkdir(mode=0o700, parents=True, exist_ok=True)
         write_record(paths.record, record)
@@ -236,6 +238,8 @@ def _refuse_difference(record: ClusterRecord, wanted: Wanted) -> None:
         differences.append(f"its store is {record.store}, not {wanted.store}")
     if record.process_node != wanted.process_node:
         differences.append("it has a process node" if record.process_node else "it has no process node")
+    if record.audit != wanted.audit:
+        differences.append("it has an audit log" if record.audit else "it has no audit log")
     if wanted.port and wanted.port != record.port:
         differences.append(f"its port is {record.port}, not {wanted.port}")
     if differences:

@@ -28,6 +28,7 @@ import uvloop
 
 from kubesim import __version__
 from kubesim.apiserver.app import ApiServer
+from kubesim.apiserver.audit import Audit
 from kubesim.apiserver.inprocess import InProcessTransport
 from kubesim.apiserver.nodes import NodeDirectory
 from kubesim.apiserver.serve import TlsFiles, serve
@@ -159,6 +160,8 @@ class Daemon:
     async def _serve(self, store: Store) -> None:
         nodes = NodeDirectory()
         api = ApiServer(store, nodes=nodes, service_account_key=self._pki.accounts_key)
+        if self._record.audit:
+            api.audit = Audit(self._paths.requests)
         await api.start()
         tls = TlsFiles(
             certificate=self._pki.server_cert, key=self._pki.server_key, client_ca=self._pki.ca_cert

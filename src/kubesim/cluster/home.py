@@ -10,7 +10,8 @@ $KUBESIM_HOME (default ~/.kubesim)
     ├── node/                    what the process kubelet keeps (kubesim.kubelet)
     ├── daemon.json              which process serves it (daemonfile.py)
     ├── daemon.lock              held by the daemon as long as it lives
-    └── daemon.log               what the daemon has to say
+    ├── daemon.log               what the daemon has to say
+    └── requests.log             the audit log of its API server, if it has one (kubesim.apiserver.audit)
 """
 
 from __future__ import annotations
@@ -79,6 +80,10 @@ class ClusterPaths:
     @property
     def log(self) -> Path:
         return self.root / "daemon.log"
+
+    @property
+    def requests(self) -> Path:
+        return self.root / "requests.log"
 
     @property
     def context(self) -> str:

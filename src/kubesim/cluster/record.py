@@ -44,6 +44,7 @@ class ClusterRecord:
     kubeconfig: str  # the file that holds its context; "" when none was wanted
     version: str  # of the kubesim that made it
     created_at: str
+    audit: bool = False  # whether its API server writes an audit log
 
     @property
     def server(self) -> str:
@@ -79,6 +80,7 @@ def read_record(path: Path) -> ClusterRecord | None:
             kubeconfig=str(value["kubeconfig"]),
             version=str(value["version"]),
             created_at=str(value["created_at"]),
+            audit=bool(value.get("audit", False)),
         )
     except (ValueError, TypeError, KeyError) as error:
         raise RecordUnreadable(f"{path} is not a cluster record ({type(error).__name__}: {error})") from error

@@ -7,11 +7,13 @@ import logging
 from typing import Protocol
 
 from kubesim.controllers.accounts import AccountsController
+from kubesim.controllers.aggregation import RoleAggregation
 from kubesim.controllers.eventttl import EventExpiry
 from kubesim.controllers.garbage import GarbageCollector
 from kubesim.controllers.namespaces import NamespaceController
 from kubesim.controllers.nodelife import NodeLifecycle
 from kubesim.controllers.podgc import PodCollector
+from kubesim.controllers.quota import QuotaController
 from kubewire.client import Client
 from kubewire.informer import Informers
 
@@ -40,6 +42,8 @@ def all_controllers(client: Client, informers: Informers, *, ca_pem: str) -> lis
         PodCollector(client, informers),
         GarbageCollector(client, informers),
         EventExpiry(client),
+        QuotaController(client, informers),
+        RoleAggregation(client, informers),
     ]
 
 

@@ -1,12 +1,14 @@
-"""The chain that a write passes between defaulting and validation.
+"""The chain that a write passes between defaulting and validation, and the guards that it passes after.
 
 A plugin may look other objects up, may change the object (by returning a new one), and may refuse by raising a
-StatusError. It knows one rule and nothing of the other plugins; the order is `default_admission`'s.
+StatusError. It knows one rule and nothing of the other plugins; the order is `default_admission`'s. Guards see
+the object as it will be stored, refuse, and may hold something while it is.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
@@ -52,12 +54,46 @@ class Plugin(Protocol):
     async def admit(self, cluster: Cluster, attempt: Attempt, obj: JsonObject) -> JsonObject: ...
 
 
+class Guard(Protocol):
+    """A last check, of the object as it will be stored."""
+
+    def hold(
+        self, cluster: Cluster, attempt: Attempt, obj: JsonObject
+    ) -> AbstractAsyncContextManager[None] | None:
+        """Raises StatusError; or what is to be held around the writing, which ends with an error if it failed."""
+        ...
+
+
 class Admission:
-    def __init__(self, plugins: Sequence[Plugin]) -> None:
+    def __init__(self, plugins: Sequence[Plugin], guards: Sequence[Guard] = ()) -> None:
         self._plugins = tuple(plugins)
+        self._guards = tuple(guards)
 
     async def admit(self, cluster: Cluster, attempt: Attempt, obj: JsonObject) -> JsonObject:
         """The object after all plugins. Raises StatusError."""
         for plugin in self._plugins:
             obj = await plugin.admit(cluster, attempt, obj)
         return obj
+
+    def holding(
+        self, cluster: Cluster, attempt: Attempt, obj: JsonObject
+    ) -> AbstractAsyncContextManager[None]:
+        """Pass the guards, after validation, and hold what they hold while the object is stored. Raises
+        StatusError."""
+        held: AbstractAsyncContextManager[None] = _NOTHING
+        for guard in self._guards:
+            found = guard.hold(cluster, attempt, obj)
+            if found is not None:
+                held = found if held is _NOTHING else _both(held, found)
+        return held
+
+
+_NOTHING: AbstractAsyncContextManager[None] = nullcontext()
+
+
+@asynccontextmanager
+async def _both(
+    outer: AbstractAsyncContextManager[None], inner: AbstractAsyncContextManager[None]
+) -> AsyncIterator[None]:
+    async with outer, inner:
+        yield

@@ -1,4 +1,4 @@
-"""Kinds that say what is allowed or wanted: disruption budgets, autoscalers, limits, priorities, RBAC, network rules,
+"""Kinds that say what is allowed or wanted: disruption budgets, autoscalers, priorities, RBAC, network rules,
 webhooks. Small ones, each in a class of a few lines."""
 
 from __future__ import annotations
@@ -79,24 +79,6 @@ class AutoscalerStrategy(Strategy):
                 path = f"spec.scaleTargetRef.{key}"
                 found.extend(invalid_value(path, target[key], why) for why in path_segment(target[key]))
         return found
-
-
-class LimitRangeStrategy(Strategy):
-    def default(self, rt: ResourceType, obj: JsonObject) -> JsonObject:
-        def item(one: JsonObject) -> JsonObject:
-            if one.get("type") != "Container":
-                return one
-            most, least = one.get("max") or {}, one.get("min") or {}
-            default = filled(one.get("default") or {}, most)
-            request = filled(filled(one.get("defaultRequest") or {}, default), least)
-            made = dict(one)
-            if default:
-                made["default"] = default
-            if request:
-                made["defaultRequest"] = request
-            return one if made == one else made
-
-        return replaced(obj, "spec", lambda spec: replaced(spec, "limits", each(item)))
 
 
 class PriorityClassStrategy(Strategy):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from kubesim.apiserver.kinds import jobs, policy, storage, workloads
+from kubesim.apiserver.kinds import jobs, limits, policy, storage, workloads
 from kubesim.apiserver.kinds.base import Strategy
 from kubesim.apiserver.kinds.core import (
     ConfigMapStrategy,
@@ -24,13 +24,14 @@ STRATEGIES: dict[tuple[str, str], Strategy] = {
     ("", "ConfigMap"): ConfigMapStrategy(),
     ("", "Endpoints"): policy.EndpointsStrategy(),
     ("", "Event"): EventStrategy(),
-    ("", "LimitRange"): policy.LimitRangeStrategy(),
+    ("", "LimitRange"): limits.LimitRangeStrategy(),
     ("", "Namespace"): NamespaceStrategy(),
     ("", "Node"): NodeStrategy(),
     ("", "PersistentVolume"): storage.VolumeStrategy(),
     ("", "PersistentVolumeClaim"): storage.ClaimStrategy(),
     ("", "Pod"): PodStrategy(),
     ("", "ReplicationController"): workloads.ReplicationControllerStrategy(),
+    ("", "ResourceQuota"): limits.QuotaStrategy(),
     ("", "Secret"): SecretStrategy(),
     ("", "Service"): ServiceStrategy(),
     ("", "ServiceAccount"): ServiceAccountStrategy(),

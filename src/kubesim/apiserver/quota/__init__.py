@@ -1,0 +1,1 @@
+"""What a ResourceQuota counts: pure functions that admission and the controller share."""
