@@ -253,6 +253,12 @@ def method_not_allowed() -> StatusError:
     return StatusError(405, "MethodNotAllowed", text, {})
 
 
+def terminating(group_resource: str, verb: str) -> StatusError:
+    """405 for what a custom resource does not take any more."""
+    text = f"{verb} not allowed while custom resource definition is terminating"
+    return StatusError(405, "MethodNotAllowed", text, _details(group_resource))
+
+
 MEDIA_TYPES = ("application/json", "application/yaml")
 
 
