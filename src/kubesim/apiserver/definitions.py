@@ -42,7 +42,7 @@ log = logging.getLogger(__name__)
 
 TABLE = "apiextensions.k8s.io/customresourcedefinitions"
 VERBS = ("delete", "deletecollection", "get", "list", "patch", "create", "update", "watch")
-_VERBS_AT_THE_END = frozenset({"delete", "deletecollection", "get", "list", "watch"})
+_VERBS_AT_THE_END = frozenset(VERBS) - {"create"}
 _STATUS = frozenset({"get", "patch", "update"})
 _PATIENCE = 5.0
 
