@@ -41,6 +41,13 @@ _TITLES = {
     TYPE_INVALID: "Invalid value",
     INTERNAL: "Internal error",
 }
+
+
+class Omitted:
+    """In place of a value that is too big to be shown."""
+
+
+OMITTED = Omitted()
 _WITHOUT_VALUE = {REQUIRED, FORBIDDEN, TOO_LONG, INTERNAL, TOO_MANY}
 
 
@@ -67,7 +74,8 @@ class FieldError:
     def message(self) -> str:
         """Without the field: what a Status cause carries."""
         title = _TITLES[self.type]
-        text = title if self.type in _WITHOUT_VALUE else f"{title}: {shown(self.value)}"
+        hidden = self.type in _WITHOUT_VALUE or self.value is OMITTED
+        text = title if hidden else f"{title}: {shown(self.value)}"
         return f"{text}: {self.detail}" if self.detail else text
 
     def __str__(self) -> str:

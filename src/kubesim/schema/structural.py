@@ -39,6 +39,8 @@ class Structure:
     """An object with apiVersion, kind and metadata: the root, and embedded resources."""
     defaults: bool = False
     """There is a default below this node."""
+    rules: bool = False
+    """There is a rule in CEL at this node, or below it."""
 
     @property
     def default(self) -> Any:
@@ -66,6 +68,7 @@ def compile_schema(schema: Mapping[str, Any], *, root: bool = False) -> Structur
         nullable=bool(schema.get("nullable")),
         preserve=bool(schema.get("x-kubernetes-preserve-unknown-fields")),
         resource=root or bool(schema.get("x-kubernetes-embedded-resource")),
+        rules=bool(schema.get("x-kubernetes-validations")) or any(one.rules for one in below),
         defaults=any(one.defaults or one.default is not None for one in below),
     )
 

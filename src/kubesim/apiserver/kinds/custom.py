@@ -7,7 +7,7 @@ from typing import Any
 from kubesim.apiserver.jsonpath import first
 from kubesim.apiserver.kinds.base import Context, Strategy, drop, put, with_meta
 from kubesim.errors import FieldError, JsonObject, invalid_value
-from kubesim.schema import structural_rules
+from kubesim.schema import structural_cel, structural_rules
 from kubesim.schema.meta import metadata_errors, metadata_update_errors
 from kubesim.schema.registry import ResourceType
 from kubesim.schema.structural_rules import ABSENT
@@ -58,6 +58,8 @@ def _violations(rt: ResourceType, obj: JsonObject, old: Any) -> list[FieldError]
     found += _scale_errors(rt, obj)
     if old is ABSENT or not structural_rules.twins(structure.schema, old):
         found += structural_rules.twins(structure.schema, obj)
+    if structure.rules:
+        found += structural_cel.broken_rules(structure.schema, obj, old, found)
     return found
 
 

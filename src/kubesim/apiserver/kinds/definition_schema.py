@@ -15,6 +15,7 @@ from kubesim.errors import (
     not_supported,
     required,
 )
+from kubesim.schema.structural_cel import compile_error
 from kubesim.schema.structural_rules import violations
 
 _TYPES = ("array", "boolean", "integer", "number", "object", "string")
@@ -212,6 +213,8 @@ def _rule_errors(schema: JsonObject, path: str) -> Iterator[FieldError]:
         where = f"{path}.x-kubernetes-validations[{at}]"
         if not (rule.get("rule") or "").strip():
             yield required(f"{where}.rule", "rule is not specified")
+        elif why := compile_error(rule["rule"], schema):
+            yield invalid_value(f"{where}.rule", rule["rule"], why)
         message = rule.get("message")
         if message is not None and "\n" in message:
             yield invalid_value(f"{where}.message", message, "message must not contain line breaks")
