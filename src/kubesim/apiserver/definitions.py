@@ -188,8 +188,7 @@ class Definitions:
         registry.set_versions(group, sorted(registry.versions(group), key=priority))
         self._served[stored.name] = _Served(made_from, ending, served)
         table = self._objects(obj)
-        if known is None or known.made_from[:40] != made_from[:40]:
-            table.begin(stored.created)
+        table.begin(stored.created)
         table.wake()
 
     def _objects(self, obj: JsonObject) -> Any:
