@@ -41,6 +41,13 @@ _TITLES = {
     TYPE_INVALID: "Invalid value",
     INTERNAL: "Internal error",
 }
+
+
+class Omitted:
+    """In place of a value that is too big to be shown."""
+
+
+OMITTED = Omitted()
 _WITHOUT_VALUE = {REQUIRED, FORBIDDEN, TOO_LONG, INTERNAL, TOO_MANY}
 
 
@@ -67,7 +74,8 @@ class FieldError:
     def message(self) -> str:
         """Without the field: what a Status cause carries."""
         title = _TITLES[self.type]
-        text = title if self.type in _WITHOUT_VALUE else f"{title}: {shown(self.value)}"
+        hidden = self.type in _WITHOUT_VALUE or self.value is OMITTED
+        text = title if hidden else f"{title}: {shown(self.value)}"
         return f"{text}: {self.detail}" if self.detail else text
 
     def __str__(self) -> str:
@@ -251,6 +259,12 @@ def gone(message: str = "The resourceVersion for the provided watch is too old."
 def method_not_allowed() -> StatusError:
     text = "the server does not allow this method on the requested resource"
     return StatusError(405, "MethodNotAllowed", text, {})
+
+
+def terminating(group_resource: str, verb: str) -> StatusError:
+    """405 for what a custom resource does not take any more."""
+    text = f"{verb} not allowed while custom resource definition is terminating"
+    return StatusError(405, "MethodNotAllowed", text, _details(group_resource))
 
 
 MEDIA_TYPES = ("application/json", "application/yaml")

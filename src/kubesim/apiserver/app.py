@@ -28,6 +28,7 @@ from kubesim.apiserver.auth import Attributes, Authenticator, authorize
 from kubesim.apiserver.calls import Call
 from kubesim.apiserver.channels import Socket
 from kubesim.apiserver.core import Core
+from kubesim.apiserver.definitions import Definitions
 from kubesim.apiserver.environment import Environment
 from kubesim.apiserver.negotiation import wanted
 from kubesim.apiserver.nodes import NodeDirectory
@@ -61,7 +62,7 @@ async def _list(core: Core, call: Call) -> Answer:
 
 
 async def _watch(core: Core, call: Call) -> Answer:
-    return await reading.watch(call)
+    return await reading.watch(call, core.registry)
 
 
 _HANDLERS: dict[str, Handler] = {
@@ -112,12 +113,15 @@ class ApiServer:
             authorizer=self.authorizer,
             tokens=tokens,
         )
+        self._definitions = Definitions(self.core)
         self._storages: dict[ResourceType, ResourceType] = {}
         self._started = False
 
     async def start(self) -> None:
         """Make what every cluster has, unless it is there already. Call it once, before serving."""
+        self._definitions.load()
         await bootstrap.start(self.core)
+        self._definitions.start()
         self._started = True
 
     @property
@@ -127,6 +131,7 @@ class ApiServer:
     def drain(self) -> None:
         """End all streams cleanly; from now on the server says that it is not ready."""
         self.streams.drain()
+        self._definitions.stop()
 
     # Requests
 
@@ -165,11 +170,16 @@ class ApiServer:
         call = self._call(request, route, rt, watch=verb == "watch")
         if self.streams.draining and verb == "watch":
             raise errors.unavailable("the server is shutting down")
-        return await handler(self.core, call)
+        answered = await handler(self.core, call)
+        if rt.deprecation:
+            answered.headers.append(("Warning", writing.warning(rt.deprecation)))
+        return answered
 
     def _handler(self, rt: ResourceType, route: Route, verb: str, request: ApiRequest) -> Handler:
         if route.subresource is None:
             methods = _COLLECTION if route.name is None else _OBJECT
+            if rt.terminating and verb == "create":
+                raise errors.terminating(rt.group_resource, verb)
             if verb not in rt.verbs or request.method not in methods:
                 raise errors.method_not_allowed()
             special = subresources.find_for_resource(rt, verb)
@@ -182,8 +192,8 @@ class ApiServer:
         return subresources.find(rt, known, verb) or _HANDLERS[verb]
 
     def _call(self, request: ApiRequest, route: Route, rt: ResourceType, *, watch: bool = False) -> Call:
-        storage = self._storages.get(rt)
-        if storage is None or rt.custom:
+        storage = rt if rt.custom else self._storages.get(rt)
+        if storage is None:
             storage = self._storages[rt] = self.core.storage(rt)
         form = wanted(request.headers.get("accept", ""), watch=watch)
         return Call(

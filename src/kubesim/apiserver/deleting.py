@@ -15,6 +15,7 @@ from kubesim import errors
 from kubesim.apiserver.calls import Call
 from kubesim.apiserver.core import Core
 from kubesim.apiserver.kinds import strategy
+from kubesim.apiserver.kinds.definition import CLEANUP, with_condition
 from kubesim.apiserver.listoptions import parse_list_options
 from kubesim.apiserver.objects import encode
 from kubesim.apiserver.options import DeleteOptions, delete_options
@@ -137,6 +138,8 @@ def mark(rt: ResourceType, obj: JsonObject, options: DeleteOptions, now: datetim
     """The object after a deletion, and whether it is gone with it. Pure."""
     if rt.group_resource == "namespaces":
         return _mark_namespace(obj, options, now)
+    if rt.group_resource == "customresourcedefinitions.apiextensions.k8s.io":
+        obj = _mark_definition(obj, now)
     meta: dict[str, Any] = obj["metadata"]
     finalizers = _finalizers(rt, meta.get("finalizers") or [], options)
     grace = grace_period(rt, obj, options)
@@ -179,6 +182,27 @@ def _mark_namespace(obj: JsonObject, options: DeleteOptions, now: datetime) -> t
     marked = {**obj, "metadata": meta, "status": status}
     kept = obj.get("spec", {}).get("finalizers") or meta.get("finalizers")
     return marked, not kept
+
+
+def _mark_definition(obj: JsonObject, now: datetime) -> JsonObject:
+    """A definition stays until its objects are gone (see `definitions`)."""
+    meta = obj["metadata"]
+    if meta.get("deletionTimestamp"):
+        return obj
+    finalizers = meta.get("finalizers") or []
+    if CLEANUP not in finalizers:
+        meta = {**meta, "finalizers": [*finalizers, CLEANUP]}
+    status = with_condition(
+        obj["status"],
+        (
+            "Terminating",
+            "True",
+            "InstanceDeletionPending",
+            "CustomResourceDefinition marked for deletion; CustomResource deletion will be initiated soon",
+        ),
+        now.strftime("%Y-%m-%dT%H:%M:%SZ"),
+    )
+    return {**obj, "metadata": meta, "status": status}
 
 
 def _finalizers(rt: ResourceType, current: list[str], options: DeleteOptions) -> list[str]:

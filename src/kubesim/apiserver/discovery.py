@@ -62,7 +62,7 @@ def _resource(rt: ResourceType) -> JsonObject:
         "singularName": rt.singular,
         "namespaced": rt.namespaced,
         "kind": rt.kind,
-        "verbs": sorted(rt.verbs),
+        "verbs": _verbs(rt),
     }
     if rt.kind_group_version:
         made["group"], made["version"] = rt.kind_group_version
@@ -73,6 +73,14 @@ def _resource(rt: ResourceType) -> JsonObject:
     if rt.storage_hash:
         made["storageVersionHash"] = rt.storage_hash
     return made
+
+
+_CUSTOM_VERBS = ("delete", "deletecollection", "get", "list", "patch", "create", "update", "watch")
+
+
+def _verbs(rt: ResourceType) -> list[str]:
+    """In the order in which the real server writes them."""
+    return [verb for verb in _CUSTOM_VERBS if verb in rt.verbs] if rt.custom else sorted(rt.verbs)
 
 
 def _subresource(rt: ResourceType, name: str) -> JsonObject:
@@ -119,7 +127,7 @@ def _discovered(rt: ResourceType) -> JsonObject:
         "responseKind": {"group": group, "version": version, "kind": rt.kind},
         "scope": "Namespaced" if rt.namespaced else "Cluster",
         "singularResource": rt.singular,
-        "verbs": sorted(rt.verbs),
+        "verbs": _verbs(rt),
     }
     if rt.short_names:
         made["shortNames"] = list(rt.short_names)

@@ -27,13 +27,13 @@ JSON_PATCH = "application/json-patch+json"
 MERGE_PATCH = "application/merge-patch+json"
 STRATEGIC_PATCH = "application/strategic-merge-patch+json"
 APPLY_PATCH = "application/apply-patch+yaml"
+_CUSTOM_TYPES = (JSON_PATCH, MERGE_PATCH, APPLY_PATCH)
 _TYPES = (JSON_PATCH, MERGE_PATCH, STRATEGIC_PATCH, APPLY_PATCH)
 
 
 async def patch(core: Core, call: Call) -> Reply:
     media = media_type(call.request.headers.get("content-type", ""))
-    if media not in _TYPES or (media == STRATEGIC_PATCH and call.rt.custom):
-        raise errors.unsupported_patch()
+    check_media(call, media)
     options = write_options(call.request, "PatchOptions", apply=media == APPLY_PATCH)
     if media == APPLY_PATCH:
         return await _apply(core, call, options)
@@ -51,6 +51,14 @@ async def patch(core: Core, call: Call) -> Reply:
         return _checked(call, options, result, shown, body.duplicates)
 
     return reply(call, await change_object(core, call, change, options))
+
+
+def check_media(call: Call, media: str) -> None:
+    """Raises StatusError 415 for what is no patch, or none that the resource takes."""
+    if call.rt.custom and media not in _CUSTOM_TYPES:
+        raise errors.unsupported_media(_CUSTOM_TYPES)
+    if media not in _TYPES:
+        raise errors.unsupported_patch()
 
 
 def _parse(body: bytes) -> Body:

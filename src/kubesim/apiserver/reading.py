@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import random
+from collections.abc import Callable
 
 from kubesim import errors
 from kubesim.apiserver.calls import Call
@@ -20,6 +21,7 @@ from kubesim.apiserver.requests import JsonObject, Reply, StreamReply
 from kubesim.apiserver.selection import acceptor
 from kubesim.apiserver.watching import View, Watch
 from kubesim.errors import StatusError
+from kubesim.schema.registry import Registry, ResourceType
 from kubesim.store import Compacted, RevisionTooLarge, Store
 
 FUTURE_TIMEOUT = 3.0
@@ -107,7 +109,7 @@ async def reach(store: Store, revision: int) -> None:
         ) from None
 
 
-async def watch(call: Call) -> StreamReply:
+async def watch(call: Call, registry: Registry) -> StreamReply:
     options = parse_list_options(call.request.query, call.rt, watch=True)
     if call.name:
         options = _only(call, options)
@@ -127,8 +129,19 @@ async def watch(call: Call) -> StreamReply:
         timeout=timeout,
         bookmarks=options.bookmarks,
         mark_initial=options.initial_events is True and options.bookmarks,
+        served=_still_served(call.rt, registry) if call.rt.custom else None,
     )
     return StreamReply(chunks=watching.chunks())
+
+
+def _still_served(rt: ResourceType, registry: Registry) -> Callable[[], bool]:
+    """Watches of custom resources end when their definition changes or goes."""
+
+    def served() -> bool:
+        now = registry.find(rt.group, rt.version, rt.plural)
+        return now is not None and now.schema is rt.schema
+
+    return served
 
 
 def _only(call: Call, options: ListOptions) -> ListOptions:

@@ -46,7 +46,7 @@ class Renderer:
         self._pretty = request.query.flag("pretty")
         self._include = request.query.get("includeObject") or "Metadata"
         self._head = head(rt.api_version, rt.kind)
-        self._same = rt is storage or (rt.group, rt.version) == (storage.group, storage.version)
+        self._same = rt.as_stored and (rt.group, rt.version) == (storage.group, storage.version)
         if self._include not in ("None", "Metadata", "Object") and wanted.form == "Table":
             given = errors.quoted(self._include)
             raise errors.bad_request(
@@ -123,7 +123,7 @@ class Renderer:
         objects = (self.decoded(stored) for stored in items)
         if form == "Table":
             table = self._table(list(objects), "")
-            table["metadata"] = metadata
+            table["metadata"] = {key: value for key, value in metadata.items() if value or key != "continue"}
             return document(table, self._wanted, pretty=self._pretty)
         if form == "PartialObjectMetadataList":
             shown = {

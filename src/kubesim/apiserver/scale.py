@@ -11,20 +11,24 @@ from typing import Any
 from kubesim import errors
 from kubesim.apiserver.calls import Call
 from kubesim.apiserver.core import Core
+from kubesim.apiserver.jsonpath import first
 from kubesim.apiserver.negotiation import media_type
 from kubesim.apiserver.options import WriteOptions, write_options
-from kubesim.apiserver.patching import APPLY_PATCH, plain_patch
+from kubesim.apiserver.patching import APPLY_PATCH, check_media, plain_patch
 from kubesim.apiserver.requests import JsonObject, Reply
 from kubesim.apiserver.selectors import shown_selector
 from kubesim.apiserver.writing import Proposed, change_object, read_as
 from kubesim.schema.decode import convert
+from kubesim.schema.registry import ResourceType
 from kubesim.schema.types import kind_type
 
 _COPIED = ("name", "namespace", "uid", "resourceVersion", "creationTimestamp")
 
 
-def scale_of(obj: JsonObject) -> JsonObject:
-    """The Scale of a Deployment, ReplicaSet, StatefulSet or ReplicationController."""
+def scale_of(rt: ResourceType, obj: JsonObject) -> JsonObject:
+    """The Scale of a Deployment, ReplicaSet, StatefulSet, ReplicationController, or custom resource."""
+    if rt.scale_paths is not None:
+        return _custom_scale(rt, rt.scale_paths, obj)
     meta, spec, status = obj["metadata"], obj.get("spec") or {}, obj.get("status") or {}
     made: JsonObject = {
         "kind": "Scale",
@@ -42,11 +46,42 @@ def scale_of(obj: JsonObject) -> JsonObject:
     return made
 
 
+def _custom_scale(rt: ResourceType, paths: tuple[str, str, str], obj: JsonObject) -> JsonObject:
+    spec, status, selector = paths
+    replicas = first(spec, obj)
+    if replicas is None:
+        why = f"the spec replicas field {errors.quoted(spec)} does not exist"
+        raise errors.internal(why)
+    meta = obj["metadata"]
+    made: JsonObject = {
+        "kind": "Scale",
+        "apiVersion": "autoscaling/v1",
+        "metadata": {key: meta[key] for key in _COPIED if key in meta},
+        "spec": {"replicas": replicas} if replicas else {},
+        "status": {"replicas": first(status, obj) or 0},
+    }
+    text = first(selector, obj) if selector else None
+    if text:
+        made["status"]["selector"] = text
+    return made
+
+
+def _with_replicas(rt: ResourceType, obj: JsonObject, replicas: int) -> JsonObject:
+    """The object with the replicas of its spec changed."""
+    path = rt.scale_paths[0] if rt.scale_paths is not None else ".spec.replicas"
+    return _put(obj, path.strip(".").split("."), replicas)
+
+
+def _put(obj: JsonObject, names: list[str], value: Any) -> JsonObject:
+    name, *rest = names
+    return {**obj, name: _put(obj.get(name) or {}, rest, value) if rest else value}
+
+
 async def get(core: Core, call: Call) -> Reply:
     stored = call.table.get(call.key)
     if stored is None:
         raise call.not_found()
-    return call.renderer.document(scale_of(call.renderer.decoded(stored)))
+    return call.renderer.document(scale_of(call.rt, call.renderer.decoded(stored)))
 
 
 async def update(core: Core, call: Call) -> Reply:
@@ -62,6 +97,7 @@ async def update(core: Core, call: Call) -> Reply:
 
 async def patch(core: Core, call: Call) -> Reply:
     media = media_type(call.request.headers.get("content-type", ""))
+    check_media(call, media)
     if media == APPLY_PATCH:
         raise errors.unsupported_patch()
     options = write_options(call.request, "PatchOptions")
@@ -74,16 +110,16 @@ async def patch(core: Core, call: Call) -> Reply:
 
 async def _write(core: Core, call: Call, options: WriteOptions, change: Any) -> Reply:
     def changed(old: JsonObject) -> Proposed:
-        wanted = change(scale_of(old))
+        wanted = change(scale_of(call.rt, old))
         replicas = (wanted.get("spec") or {}).get("replicas", 0)
         if replicas < 0:
             problem = errors.invalid_value("spec.replicas", replicas, "must be greater than or equal to 0")
             raise errors.invalid("Scale.autoscaling", call.name, [problem])
         meta = dict(old["metadata"])
         version = wanted["metadata"].get("resourceVersion")
-        meta["resourceVersion"] = version or "0"
-        return Proposed(obj={**old, "metadata": meta, "spec": {**old["spec"], "replicas": replicas}})
+        meta["resourceVersion"] = version or ("0" if not call.rt.custom else meta["resourceVersion"])
+        return Proposed(obj=_with_replicas(call.rt, {**old, "metadata": meta}, replicas))
 
     written = await change_object(core, call, changed, options)
     obj = call.renderer.decoded(written.stored) if written.stored is not None else written.obj
-    return call.renderer.document(scale_of(obj))
+    return call.renderer.document(scale_of(call.rt, obj))

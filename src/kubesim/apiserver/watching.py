@@ -65,6 +65,8 @@ class Watch:
     bookmarks: bool = False
     mark_initial: bool = False
     """Send the bookmark that ends the initial events."""
+    served: Callable[[], bool] | None = None
+    """Asked whenever nothing is left to send: when it says no the watch ends."""
 
     async def chunks(self) -> AsyncIterator[bytes]:
         """Lines of JSON until the timeout, or the end of the history that the watch needs."""
@@ -90,6 +92,8 @@ class Watch:
                         yield chunk
                 position = changes[-1].revision
                 continue
+            if self.served is not None and not self.served():
+                return
             now = loop.time()
             if now >= deadline:
                 if self.bookmarks and self.store.revision > position:

@@ -93,12 +93,14 @@ def reply(call: Call, written: Written) -> Reply:
     else:
         answer = call.renderer.object(written.obj, status)
     for text in dict.fromkeys(written.warnings):
-        answer.headers.append(("Warning", f'299 - "{_escaped(text)}"'))
+        answer.headers.append(("Warning", warning(text)))
     return answer
 
 
-def _escaped(text: str) -> str:
-    return text.replace("\\", "\\\\").replace('"', '\\"')
+def warning(text: str) -> str:
+    """The value of a Warning header."""
+    escaped = text.replace("\\", "\\\\").replace('"', '\\"')
+    return f'299 - "{escaped}"'
 
 
 def read_object(call: Call, options: WriteOptions) -> Proposed:

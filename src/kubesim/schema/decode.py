@@ -30,6 +30,7 @@ from kubesim.schema.bodies import load_yaml as load_yaml
 from kubesim.schema.bodies import parse_body as parse_body
 from kubesim.schema.quantity import InvalidQuantity, canonical
 from kubesim.schema.registry import ResourceType
+from kubesim.schema.structural import Structure, prune
 from kubesim.schema.types import (
     NULL,
     PLAIN,
@@ -42,6 +43,7 @@ from kubesim.schema.types import (
     Type,
     go_name,
     kind_type,
+    object_meta,
     type_of,
 )
 
@@ -382,8 +384,24 @@ def _decoder(type_: Type, struct: str, go: str = "") -> Decoder:
 def convert(type_: ObjectType, value: Any) -> tuple[JsonObject, list[str]]:
     """The canonical form and the unknown fields; raises DecodeError."""
     findings = Findings()
+    if type_.structure is not None:
+        return _convert_custom(type_.structure, value, findings)
     made: JsonObject = _object(type_)(value, "", findings)
     return made, findings.unknown
+
+
+def _convert_custom(
+    structure: Structure, value: JsonObject, findings: Findings
+) -> tuple[JsonObject, list[str]]:
+    """A custom resource: only its metadata has Go types behind it, the rest is pruned and not looked into."""
+    decode_meta = _object(object_meta())
+
+    def metadata(meta: Any, path: str) -> JsonObject:
+        made: JsonObject = decode_meta(meta, path, findings)
+        return made
+
+    made: JsonObject = prune(structure, {"metadata": None} | value, "", findings.unknown, metadata)
+    return made, sorted(findings.unknown)
 
 
 def canonical_object(rt: ResourceType, value: JsonObject) -> JsonObject:
@@ -451,7 +469,9 @@ def check_kind(rt: ResourceType, api_version: str, kind: str) -> None:
     if kind == rt.kind and api_version == rt.api_version:
         return
     group, _, version = api_version.rpartition("/")
-    if rt.custom or kind_type(group, version, kind) is None:
+    if rt.custom:
+        _check_custom_kind(rt, api_version, kind)
+    if kind_type(group, version, kind) is None:
         why = f'no kind "{kind}" is registered for version "{api_version}" in scheme "{SCHEME}"'
         raise cannot_handle(rt, why, kind=kind, version=version)
     if kind == rt.kind and group == rt.group:
@@ -461,3 +481,12 @@ def check_kind(rt: ResourceType, api_version: str, kind: str) -> None:
     internal = rt.group.partition(".")[0] or "core"
     why = f"converting ({version}.{kind}) to ({internal}.{rt.kind}): unknown conversion"
     raise cannot_handle(rt, why, kind=kind, version=version)
+
+
+def _check_custom_kind(rt: ResourceType, api_version: str, kind: str) -> None:
+    """Bodies of custom resources are decoded without a type: a foreign kind is a matter of validation."""
+    if api_version != rt.api_version:
+        raise errors.bad_request(
+            f"the API version in the data ({api_version}) does not match the expected API version ({rt.api_version})"
+        )
+    raise errors.invalid(rt.group_kind, "", [errors.invalid_value("kind", kind, f"must be {rt.kind}")])

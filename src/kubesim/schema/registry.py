@@ -57,6 +57,14 @@ class ResourceType:
     """Where the kind belongs to another group than the resource."""
     openapi: Mapping[str, Any] | None = None
     """The structural schema of a custom resource, as OpenAPI publishes it."""
+    scale_paths: tuple[str, str, str] | None = None
+    """Where a custom resource has the replicas of its spec, those of its status, and its label selector."""
+    deprecation: str = ""
+    """What every request to this version is warned of."""
+    terminating: bool = False
+    """The definition of the custom resource is being deleted: nothing new is taken."""
+    as_stored: bool = True
+    """What is stored is what is served: no other version or older schema of a custom resource has written it."""
 
     def __hash__(self) -> int:
         return hash((self.group, self.version, self.plural))

@@ -17,6 +17,7 @@ from typing import Any
 
 from kubesim.schema.data import load
 from kubesim.schema.registry import ResourceType
+from kubesim.schema.structural import Structure
 
 # What an empty field becomes in the wire form.
 OPTIONAL = "o"  # absent unless it was given; a zero that was given stays
@@ -119,6 +120,8 @@ class ObjectType:
     embedded: bool = False
     kinds: tuple[tuple[str, str, str], ...] = ()
     required: tuple[str, ...] = ()
+    structure: Structure | None = None
+    """The structural schema of a custom resource: what is not in it is pruned, mistakes are found by validation."""
     _raw: Mapping[str, Sequence[Any]] = field(default_factory=dict, repr=False)
     _fields: dict[str, Field] | None = field(default=None, repr=False)
 

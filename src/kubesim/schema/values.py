@@ -10,6 +10,7 @@ from functools import cache
 from typing import Any
 
 from kubesim.errors import FieldError, JsonObject, not_supported, required
+from kubesim.schema import structural
 from kubesim.schema.types import Field, ListType, MapType, ObjectType, Scalar, Type
 
 
@@ -71,6 +72,8 @@ def constant_defaults(type_: Type, value: Any) -> Any:
     if value is None:
         return value
     if isinstance(type_, ObjectType):
+        if type_.structure is not None:
+            return structural.filled(type_.structure, value)
         return _object_defaults(type_, value) if has_defaults(type_) else value
     if isinstance(type_, ListType):
         if isinstance(type_.element, Scalar):

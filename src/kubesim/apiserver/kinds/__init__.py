@@ -9,14 +9,18 @@ What an object goes through is written in `base`; the front doors of defaulting 
 from __future__ import annotations
 
 from kubesim.apiserver.kinds.base import Allocator, Context, Strategy
+from kubesim.apiserver.kinds.custom import CustomStrategy
 from kubesim.apiserver.kinds.table import STRATEGIES
 from kubesim.schema.registry import ResourceType
 
 __all__ = ["Allocator", "Context", "Strategy", "strategy"]
 
 _GENERAL = Strategy()
+_CUSTOM = CustomStrategy()
 
 
 def strategy(rt: ResourceType) -> Strategy:
     """The strategy of a resource."""
+    if rt.custom:
+        return _CUSTOM
     return STRATEGIES.get((rt.group, rt.kind), _GENERAL)

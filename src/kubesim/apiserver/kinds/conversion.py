@@ -14,6 +14,8 @@ import orjson
 from kubesim.errors import JsonObject
 from kubesim.schema.decode import canonical_object
 from kubesim.schema.registry import Registry, ResourceType
+from kubesim.schema.types import type_of
+from kubesim.schema.values import constant_defaults
 
 _EVENT = (  # core, events.k8s.io
     ("involvedObject", "regarding"),
@@ -50,6 +52,9 @@ def to_storage(rt: ResourceType, obj: JsonObject) -> JsonObject:
 
 def from_storage(rt: ResourceType, obj: JsonObject) -> JsonObject:
     """A stored object in the form of `rt`."""
+    if rt.custom:
+        made: JsonObject = constant_defaults(type_of(rt), canonical_object(rt, obj))
+        return made
     if (rt.group, rt.plural) == ("events.k8s.io", "events"):
         event = _renamed(obj, dict(_EVENT), "events.k8s.io/v1")
         for key in ("reportingController", "reportingInstance"):

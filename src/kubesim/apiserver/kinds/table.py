@@ -13,6 +13,7 @@ from kubesim.apiserver.kinds.core import (
     SecretStrategy,
     ServiceAccountStrategy,
 )
+from kubesim.apiserver.kinds.definition import DefinitionStrategy
 from kubesim.apiserver.kinds.pod import PodStrategy
 from kubesim.apiserver.kinds.service import ServiceStrategy
 
@@ -41,6 +42,7 @@ STRATEGIES: dict[tuple[str, str], Strategy] = {
     (_ADMISSION, "ValidatingAdmissionPolicy"): policy.AdmissionPolicyStrategy(),
     (_ADMISSION, "ValidatingAdmissionPolicyBinding"): policy.AdmissionPolicyStrategy(),
     (_ADMISSION, "ValidatingWebhookConfiguration"): policy.WebhooksStrategy(),
+    ("apiextensions.k8s.io", "CustomResourceDefinition"): DefinitionStrategy(),
     ("apps", "ControllerRevision"): workloads.ControllerRevisionStrategy(),
     ("apps", "DaemonSet"): workloads.DaemonSetStrategy(),
     ("apps", "Deployment"): workloads.DeploymentStrategy(),

@@ -14,7 +14,7 @@ from typing import Any
 
 import orjson
 
-from kubesim.schema.types import Field, ListType, MapType, ObjectType, Scalar, Type
+from kubesim.schema.types import Field, ListType, MapType, ObjectType, Scalar, Type, object_type
 
 Node = Mapping[str, Any]
 EMPTY: Node = {}
@@ -143,6 +143,10 @@ def _shown(key: str) -> str:
 # Types
 
 
+DEDUCED = object_type("deduced", (), preserve=True)
+"""What nobody described: objects are taken apart, everything else is one value."""
+
+
 def is_atomic(type_: Type, known: Field | None) -> bool:
     """Whether a value is owned as a whole."""
     if isinstance(type_, Scalar):
@@ -158,6 +162,8 @@ def child_type(type_: Type, name: str) -> tuple[Type | None, Field | None]:
     """The type of a member of an object or a map."""
     if isinstance(type_, ObjectType):
         known = type_.fields.get(name)
+        if known is None and type_.preserve:
+            return DEDUCED, None
         return (known.type, known) if known else (None, None)
     if isinstance(type_, MapType):
         return type_.value, None
@@ -230,7 +236,12 @@ _LEAF: Node = {}
 def _compare(type_: Type | None, known: Field | None, old: Any, new: Any) -> Comparison:
     if old is new or (old is not MISSING and new is not MISSING and old == new):
         return Comparison()
-    if type_ is None or is_atomic(type_, known) or (not _filled(old) and not _filled(new)):
+    if (
+        type_ is None
+        or is_atomic(type_, known)
+        or (not _filled(old) and not _filled(new))
+        or not (_shaped(type_, old) and _shaped(type_, new))
+    ):
         return _leaf(old, new)
     found = _Found()
     if isinstance(type_, ListType):
@@ -241,6 +252,13 @@ def _compare(type_: Type | None, known: Field | None, old: Any, new: Any) -> Com
         node_of(old is MISSING, found.added),
         node_of(new is MISSING, found.removed),
         node_of(False, found.modified),
+    )
+
+
+def _shaped(type_: Type, value: Any) -> bool:
+    """Whether a value has the form of its type: those of custom resources may not."""
+    return (
+        value is MISSING or value is None or isinstance(value, list if isinstance(type_, ListType) else dict)
     )
 
 
@@ -296,7 +314,7 @@ def fields_of(type_: ObjectType, value: Any) -> Node | None:
 
 
 def _fields(type_: Type | None, known: Field | None, value: Any) -> Node | None:
-    if type_ is None or is_atomic(type_, known):
+    if type_ is None or is_atomic(type_, known) or not _shaped(type_, value):
         return {}
     children: dict[str, Node] = {}
     if isinstance(type_, ListType):

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from kubesim.apiserver.patch.fieldset import (
+    DEDUCED,
     Node,
     below,
     child_type,
@@ -56,6 +57,8 @@ def _problems(type_: Type | None, value: Any, path: str) -> Iterator[str]:
             yield f"{path}: expected {_NAMES.get(type_.kind, 'string')}, got {value!r}"
     elif isinstance(type_, ListType):
         yield from _list_problems(type_, value, path)
+    elif type_ is DEDUCED:
+        return
     elif not isinstance(value, dict):
         yield f"{path}: expected map, got {value!r}"
     else:
@@ -158,10 +161,12 @@ def _merge_lists(type_: ListType, live: list[Any], applied: list[Any]) -> list[A
 
 def remove(type_: Type | None, known: Field | None, value: Any, doomed: Node) -> Any:
     """The value without these paths; None when nothing is left of it."""
-    if type_ is None or is_atomic(type_, known) or value is None:
+    if type_ is None or is_atomic(type_, known):
         return value
     children = dict(below(doomed))
     if isinstance(type_, ListType):
+        if not isinstance(value, list):
+            return value
         kept = []
         for key, elements in keyed(type_, value).items():
             node = children.get(key)
@@ -170,6 +175,8 @@ def remove(type_: Type | None, known: Field | None, value: Any, doomed: Node) ->
             elif not is_member(node):
                 kept.extend(remove(type_.element, None, one, node) for one in elements)
         return kept or None
+    if not isinstance(value, dict):
+        return value
     made: dict[str, Any] = {}
     for name, one in value.items():
         node = children.get(f"f:{name}")

@@ -1,0 +1,87 @@
+"""CEL rules of custom resources; without the engine there is a warning, and no refusal."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from kubesim.apiserver.app import ApiServer
+from kubesim.schema import structural_cel
+from kubesim.schema.structural_cel import broken_rules, compile_error
+from kubesim.schema.structural_rules import ABSENT
+from kubewire.client import Client
+from kubewire.requests import Request
+
+from .conftest import DEFINITIONS, definition, version
+
+needs_engine = pytest.mark.skipif(
+    not structural_cel.available(), reason="common-expression-language is not installed"
+)
+
+
+def with_rule(rule: str, **members: Any) -> dict[str, Any]:
+    spec = {
+        "type": "object",
+        "properties": {"min": {"type": "integer"}, "when": {"type": "string", "format": "date-time"}},
+        "x-kubernetes-validations": [{"rule": rule, **members}],
+    }
+    return {"type": "object", "properties": {"spec": spec}}
+
+
+def broken(schema: dict[str, Any], spec: dict[str, Any], old: dict[str, Any] | None = None) -> list[str]:
+    before = ABSENT if old is None else {"spec": old}
+    return [str(one) for one in broken_rules(schema, {"spec": spec}, before, [])]
+
+
+@needs_engine
+def test_a_broken_rule_says_its_message_or_itself() -> None:
+    assert broken(with_rule("self.min > 1"), {"min": 2}) == []
+    assert broken(with_rule("self.min > 1"), {"min": 1}) == ["spec: Invalid value: failed rule: self.min > 1"]
+    told = with_rule("self.min > 1", messageExpression="'is ' + string(self.min)", fieldPath=".min")
+    assert broken(told, {"min": 1}) == ["spec.min: Invalid value: is 1"]
+
+
+@needs_engine
+def test_a_rule_about_a_change_needs_something_to_compare_with() -> None:
+    schema = with_rule("self.min >= oldSelf.min", reason="FieldValueForbidden", message="no way back")
+    assert broken(schema, {"min": 1}) == []
+    assert broken(schema, {"min": 1}, {"min": 2}) == ["spec: Forbidden: no way back"]
+    assert broken(schema, {"min": 2}, {"min": 2}) == []
+
+
+@needs_engine
+def test_times_are_times_and_missing_fields_are_mistakes() -> None:
+    schema = with_rule("self.when > timestamp('2020-01-01T00:00:00Z')")
+    assert broken(schema, {"when": "2021-01-01T00:00:00Z"}) == []
+    assert broken(schema, {"min": 1}) == [
+        'spec: Invalid value: "object": no such key: when evaluating rule: '
+        "self.when > timestamp('2020-01-01T00:00:00Z')"
+    ]
+
+
+@needs_engine
+def test_what_the_engine_does_not_have_is_left_out() -> None:
+    assert compile_error("self.?min.orValue(1) == 1", {"type": "object"}) == ""
+    assert broken(with_rule("quantity(self.min).isInteger()"), {"min": 1}) == []
+
+
+@needs_engine
+def test_a_rule_that_cannot_be_right_is_refused() -> None:
+    schema = with_rule("true")["properties"]["spec"]
+    assert "undefined field 'none'" in compile_error("self.none > 1", schema)
+    assert compile_error("self.min >", schema).startswith("compilation failed: ERROR: <input>:1:")
+    assert compile_error("self.min > 1 && 'self.none' != ''", schema) == ""
+
+
+@pytest.mark.anyio
+async def test_without_the_engine_a_definition_with_rules_is_taken_with_a_warning(
+    api: ApiServer, client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(structural_cel, "available", lambda: False)
+    body = definition(version(with_rule("self.min > 1")))
+    made = await client.create(DEFINITIONS, body)
+    assert made["kind"] == "CustomResourceDefinition"
+    assert "pip install common-expression-language" in structural_cel.missing()
+    listed = await client.raw(Request(method="GET", path="/apis/apiextensions.k8s.io/v1"), 5)
+    assert listed.status == 200
