@@ -7,11 +7,16 @@ import logging
 from typing import Protocol
 
 from kubesim.controllers.accounts import AccountsController
+from kubesim.controllers.deployment import DeploymentController
+from kubesim.controllers.endpoints import EndpointsController
+from kubesim.controllers.endpointslices import EndpointSliceController
 from kubesim.controllers.eventttl import EventExpiry
+from kubesim.controllers.family import Indexes
 from kubesim.controllers.garbage import GarbageCollector
 from kubesim.controllers.namespaces import NamespaceController
 from kubesim.controllers.nodelife import NodeLifecycle
 from kubesim.controllers.podgc import PodCollector
+from kubesim.controllers.replicaset import ReplicaSetController
 from kubewire.client import Client
 from kubewire.informer import Informers
 
@@ -33,12 +38,17 @@ class Controller(Protocol):
 
 def all_controllers(client: Client, informers: Informers, *, ca_pem: str) -> list[Controller]:
     """One of each; those that pods wait for come first."""
+    indexes = Indexes(informers)
     return [
         AccountsController(client, informers, ca_pem),
         NamespaceController(client, informers),
         NodeLifecycle(client, informers),
         PodCollector(client, informers),
         GarbageCollector(client, informers),
+        ReplicaSetController(client, indexes),
+        DeploymentController(client, indexes),
+        EndpointsController(client, indexes),
+        EndpointSliceController(client, informers, indexes),
         EventExpiry(client),
     ]
 

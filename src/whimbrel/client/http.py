@@ -26,7 +26,9 @@ class ConnectionLost(ServerUnavailable):
     """The API server went away in the middle of a call."""
 
     def __init__(self, why: str) -> None:
-        super().__init__(f"The API server went away in the middle of a call ({why}).", remedy="repeat the command")
+        super().__init__(
+            f"The API server went away in the middle of a call ({why}).", remedy="repeat the command"
+        )
 
 
 class _UnixConnection(http.client.HTTPConnection):
