@@ -27,6 +27,7 @@ from kubesim.apiserver.calls import Call
 from kubesim.apiserver.channels import Socket
 from kubesim.apiserver.core import Core
 from kubesim.apiserver.environment import Environment
+from kubesim.apiserver.kinds import strategy
 from kubesim.apiserver.negotiation import wanted
 from kubesim.apiserver.nodes import NodeDirectory
 from kubesim.apiserver.rendering import Renderer
@@ -148,7 +149,11 @@ class ApiServer:
         call = self._call(request, route, rt, watch=verb == "watch")
         if self.streams.draining and verb == "watch":
             raise errors.unavailable("the server is shutting down")
-        return await handler(self.core, call)
+        answer = await handler(self.core, call)
+        deprecation = strategy(rt).deprecation
+        if deprecation:
+            answer.headers.append(("Warning", f'299 - "{deprecation}"'))
+        return answer
 
     def _handler(self, rt: ResourceType, route: Route, verb: str, request: ApiRequest) -> Handler:
         if route.subresource is None:

@@ -44,7 +44,8 @@ class EndpointSliceController:
         """Write what stands behind one service."""
         service = self._serving.get(key)
         if service is None:
-            return await self._remove(key)
+            await self._remove(key)
+            return None
         if services.selector_of(service) is None or not self._family.settled(key):
             return None
         own = [one for one in self._of(key) if not deleting(one)]
@@ -82,21 +83,25 @@ class EndpointSliceController:
                 nodes[name] = node
         left = oldest_first(own)
         trigger = services.trigger_time(pods)
+        writes: list[tuple[Object, Object]] = []  # a slice, what becomes of it
+        missing: list[tuple[list[Object], list[Object]]] = []  # endpoints and ports that have no slice yet
         for ports, wanted in services.slices(service, pods, nodes, family):
             shown = services.slice_ports(ports)
             mine = [one for one in left if (one.get("ports") or []) == shown]
-            if not wanted and not mine and left:
-                mine = left[:1]
-            kept, new, _ = services.packed(wanted, mine)
+            kept, new = services.packed(wanted, mine)
             left = [one for one in left if all(one is not other for other, _ in kept)]
-            for before, held in kept:
-                made = _filled(service, before, held, shown, family, trigger)
-                if not _same(before, made):
-                    await self._client.replace(ENDPOINT_SLICES, made, service["metadata"]["namespace"])
-            for held in new:
-                fresh = _fresh(service)
-                made = _filled(service, fresh, held, shown, family, trigger)
+            writes += [
+                (before, _filled(service, before, held, shown, family, trigger)) for before, held in kept
+            ]
+            missing += [(held, shown) for held in new]
+        for held, shown in missing:  # a slice that nobody needs any more is filled before one is made
+            before = left.pop(0) if left else _fresh(service)
+            writes.append((before, _filled(service, before, held, shown, family, trigger)))
+        for before, made in writes:
+            if "uid" not in before["metadata"]:
                 await self._family.create(service, made, quiet=True)
+            elif not _same(before, made):
+                await self._client.replace(ENDPOINT_SLICES, made, service["metadata"]["namespace"])
         for one in left:
             await self._family.delete(service, one, quiet=True)
 

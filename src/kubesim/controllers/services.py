@@ -39,7 +39,7 @@ def families_of(service: Object) -> list[str]:
 
 def headless(service: Object) -> bool:
     """Whether the service has no address of its own."""
-    return service["spec"].get("clusterIP") == "None"
+    return bool(service["spec"].get("clusterIP") == "None")
 
 
 def address_of(pod: Object, family: str) -> str | None:
@@ -150,10 +150,10 @@ def slice_labels(service: Object) -> dict[str, str]:
 
 def packed(
     wanted: list[Object], existing: list[Object]
-) -> tuple[list[tuple[Object, list[Object]]], list[list[Object]], list[Object]]:
-    """Where endpoints go: slices with what they are to hold, contents of new ones, slices that nobody needs.
+) -> tuple[list[tuple[Object, list[Object]]], list[list[Object]]]:
+    """Where endpoints go: slices with what they are to hold, and contents of new ones.
 
-    What a slice holds already stays in it, so that one pod's change touches one slice.
+    Slices of `existing` that are not in the answer are needed no more. What a slice holds already stays in it, so that one pod's change touches one slice.
     """
     by_key = {_identity(one): one for one in wanted}
     left = dict(by_key)
@@ -173,14 +173,11 @@ def packed(
         while rest and not held:
             held += rest[:PER_SLICE]
             del rest[: len(held)]
-    empty = [one for one, held in kept if not held]
-    if len(empty) == len(kept) and not rest and empty:
-        empty = empty[1:]  # one stays, to say that there is nothing
-    gone = {one["metadata"]["name"] for one in empty}
     new = [rest[at : at + PER_SLICE] for at in range(0, len(rest), PER_SLICE)]
-    if not kept and not new:
-        new = [[]]
-    return [pair for pair in kept if pair[0]["metadata"]["name"] not in gone], new, empty
+    full = [pair for pair in kept if pair[1]]
+    if not full and not new:  # one slice says that there is nothing
+        return kept[:1], [] if kept else [[]]
+    return full, new
 
 
 def _identity(entry: Object) -> str:
