@@ -13,10 +13,12 @@ from kubesim.controllers.endpointslices import EndpointSliceController
 from kubesim.controllers.eventttl import EventExpiry
 from kubesim.controllers.family import Indexes
 from kubesim.controllers.garbage import GarbageCollector
+from kubesim.controllers.job import JobController
 from kubesim.controllers.namespaces import NamespaceController
 from kubesim.controllers.nodelife import NodeLifecycle
 from kubesim.controllers.podgc import PodCollector
 from kubesim.controllers.replicaset import ReplicaSetController
+from kubesim.controllers.ttl import TtlController
 from kubewire.client import Client
 from kubewire.informer import Informers
 
@@ -47,6 +49,8 @@ def all_controllers(client: Client, informers: Informers, *, ca_pem: str) -> lis
         GarbageCollector(client, informers),
         ReplicaSetController(client, indexes),
         DeploymentController(client, indexes),
+        JobController(client, indexes),
+        TtlController(client, indexes),
         EndpointsController(client, indexes),
         EndpointSliceController(client, informers, indexes),
         EventExpiry(client),

@@ -153,7 +153,8 @@ def packed(
 ) -> tuple[list[tuple[Object, list[Object]]], list[list[Object]]]:
     """Where endpoints go: slices with what they are to hold, and contents of new ones.
 
-    Slices of `existing` that are not in the answer are needed no more. What a slice holds already stays in it, so that one pod's change touches one slice.
+    Slices of `existing` that are not in the answer are needed no more. What a slice
+    holds already stays in it, so that one pod's change touches one slice.
     """
     by_key = {_identity(one): one for one in wanted}
     left = dict(by_key)
