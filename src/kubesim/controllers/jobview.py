@@ -143,7 +143,8 @@ class JobView:
         """How many have succeeded, those that are not counted yet with them."""
         if self.indexed:
             return len(self.succeeded_indexes)
-        self.status.get("succeeded", 0) + len(self.pending_succeeded) + len(self.new_succeeded)
+        waiting = len(self.pending_succeeded) + len(self.new_succeeded)
+        return int(self.status.get("succeeded", 0)) + waiting
 
     @property
     def failed(self) -> int:

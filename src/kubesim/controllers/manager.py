@@ -7,7 +7,10 @@ import logging
 from typing import Protocol
 
 from kubesim.controllers.accounts import AccountsController
+from kubesim.controllers.cronjob import CronJobController
+from kubesim.controllers.daemonset import DaemonSetController
 from kubesim.controllers.deployment import DeploymentController
+from kubesim.controllers.disruption import DisruptionController
 from kubesim.controllers.endpoints import EndpointsController
 from kubesim.controllers.endpointslices import EndpointSliceController
 from kubesim.controllers.eventttl import EventExpiry
@@ -18,6 +21,7 @@ from kubesim.controllers.namespaces import NamespaceController
 from kubesim.controllers.nodelife import NodeLifecycle
 from kubesim.controllers.podgc import PodCollector
 from kubesim.controllers.replicaset import ReplicaSetController
+from kubesim.controllers.statefulset import StatefulSetController
 from kubesim.controllers.ttl import TtlController
 from kubewire.client import Client
 from kubewire.informer import Informers
@@ -51,6 +55,10 @@ def all_controllers(client: Client, informers: Informers, *, ca_pem: str) -> lis
         DeploymentController(client, indexes),
         JobController(client, indexes),
         TtlController(client, indexes),
+        CronJobController(client, indexes),
+        StatefulSetController(client, indexes),
+        DaemonSetController(client, informers, indexes),
+        DisruptionController(client, indexes),
         EndpointsController(client, indexes),
         EndpointSliceController(client, informers, indexes),
         EventExpiry(client),
