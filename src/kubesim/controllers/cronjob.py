@@ -115,8 +115,9 @@ class CronJobController:
         if due is None:
             return status, wait
         name = f"{cron['metadata']['name']}-{int(due.timestamp()) // 60}"
-        if any(job["metadata"]["name"] == name for job in jobs):
-            return status, wait
+        there = next((job for job in jobs if job["metadata"]["name"] == name), None)
+        if there is not None:  # made by a look whose status could not be written
+            return _started(status, there, due), wait
         active = [job for job in jobs if not ended(job)]
         policy = spec.get("concurrencyPolicy", "Allow")
         if policy == "Forbid" and active:
@@ -137,8 +138,7 @@ class CronJobController:
         if made is None:
             return status, None
         await self._recorder.say(CRON_JOBS, cron, NORMAL, "SuccessfulCreate", f"Created job {name}")
-        status = {**status, "active": [*status.get("active", []), _reference(made)]}
-        return {**status, "lastScheduleTime": seconds(due)}, wait
+        return _started(status, made, due), wait
 
 
 def since(cron: Object, now: datetime) -> datetime:
@@ -164,6 +164,14 @@ def job_for(cron: Object, name: str, due: datetime, zone: ZoneInfo) -> Object:
     if made.get("labels"):
         metadata["labels"] = made["labels"]
     return {"apiVersion": "batch/v1", "kind": "Job", "metadata": metadata, "spec": template["spec"]}
+
+
+def _started(status: Object, job: Object, due: datetime) -> Object:
+    """The status after the job of a time was made."""
+    known = status.get("active", [])
+    if not ended(job) and all(one["uid"] != job["metadata"]["uid"] for one in known):
+        status = {**status, "active": [*known, _reference(job)]}
+    return {**status, "lastScheduleTime": seconds(due)}
 
 
 def _reference(job: Object) -> Object:

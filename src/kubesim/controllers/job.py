@@ -52,6 +52,9 @@ class JobController:
             set()
         )  # uids of pods whose finalizer has gone, which the mirror shows still
         self._written: dict[str, int] = {}  # job -> version of our last write, while the mirror is older
+        self._met: set[str] = (
+            set()
+        )  # keys whose job is new to us: one of the same name may have left pods behind
         self._jobs.informer.subscribe(self._job_changed)
         self._pods.informer.subscribe(self._pod_changed)
 
@@ -64,6 +67,8 @@ class JobController:
     def _job_changed(self, change: Change) -> None:
         if change.new is None or _version(change.new) >= self._written.get(change.key, 0):
             self._written.pop(change.key, None)
+        if change.old is None:
+            self._met.add(change.key)
         self._queue.add(change.key)
 
     def _pod_changed(self, change: Change) -> None:
@@ -76,6 +81,9 @@ class JobController:
         if job is None or ended(job) or deleting(job):
             await self._let_go(key, job)
             return None
+        if key in self._met:
+            self._met.discard(key)
+            await self._let_go(key, None, but=job["metadata"]["uid"])
         if job["spec"].get("managedBy", _OURS) != _OURS or key in self._written:
             return None
         pods = await self._family.claim(job)
@@ -177,13 +185,13 @@ class JobController:
         elif end is not None:
             await self._recorder.say(JOBS, job, WARNING, end.reason, end.message)
 
-    async def _let_go(self, key: str, job: Object | None) -> None:
+    async def _let_go(self, key: str, job: Object | None, *, but: str = "") -> None:
         """Nobody counts these pods any more: they need not wait to be counted."""
         namespace, _, name = key.partition("/")
         uid = job["metadata"]["uid"] if job is not None else None
         for pod in self._pods.owned(uid) if uid else self._pods.within(namespace):
             by = controller_of(pod)
-            mine = by is not None and by["kind"] == JOBS.kind and by["name"] == name
+            mine = by is not None and by["kind"] == JOBS.kind and by["name"] == name and by["uid"] != but
             if mine and _tracked(pod) and pod["metadata"]["uid"] not in self._released:
                 await self._release(pod)
 
