@@ -107,7 +107,12 @@ class Family:
         now = time.monotonic()
         for uid in [one for one in self._open.get(key, ()) if self._awaited[one][2] < now]:
             self._seen(uid)
-        return key not in self._open
+        if (
+            key in self._open
+        ):  # what was made may have gone again while nobody watched: look again in any case
+            self._queue.add_after(key, _PATIENCE)
+            return False
+        return True
 
     async def claim(
         self, owner: Object, *, wanted: Callable[[Object], bool] = lambda _: True
