@@ -30,6 +30,7 @@ from kubesim.apiserver.channels import Socket
 from kubesim.apiserver.core import Core
 from kubesim.apiserver.definitions import Definitions
 from kubesim.apiserver.environment import Environment
+from kubesim.apiserver.kinds import strategy
 from kubesim.apiserver.negotiation import wanted
 from kubesim.apiserver.nodes import NodeDirectory
 from kubesim.apiserver.rbac.authorizer import RbacAuthorizer
@@ -170,10 +171,11 @@ class ApiServer:
         call = self._call(request, route, rt, watch=verb == "watch")
         if self.streams.draining and verb == "watch":
             raise errors.unavailable("the server is shutting down")
-        answered = await handler(self.core, call)
-        if rt.deprecation:
-            answered.headers.append(("Warning", writing.warning(rt.deprecation)))
-        return answered
+        answer = await handler(self.core, call)
+        deprecation = rt.deprecation or strategy(rt).deprecation
+        if deprecation:
+            answer.headers.append(("Warning", writing.warning(deprecation)))
+        return answer
 
     def _handler(self, rt: ResourceType, route: Route, verb: str, request: ApiRequest) -> Handler:
         if route.subresource is None:

@@ -8,12 +8,23 @@ from typing import Protocol
 
 from kubesim.controllers.accounts import AccountsController
 from kubesim.controllers.aggregation import RoleAggregation
+from kubesim.controllers.cronjob import CronJobController
+from kubesim.controllers.daemonset import DaemonSetController
+from kubesim.controllers.deployment import DeploymentController
+from kubesim.controllers.disruption import DisruptionController
+from kubesim.controllers.endpoints import EndpointsController
+from kubesim.controllers.endpointslices import EndpointSliceController
 from kubesim.controllers.eventttl import EventExpiry
+from kubesim.controllers.family import Indexes
 from kubesim.controllers.garbage import GarbageCollector
+from kubesim.controllers.job import JobController
 from kubesim.controllers.namespaces import NamespaceController
 from kubesim.controllers.nodelife import NodeLifecycle
 from kubesim.controllers.podgc import PodCollector
 from kubesim.controllers.quota import QuotaController
+from kubesim.controllers.replicaset import ReplicaSetController
+from kubesim.controllers.statefulset import StatefulSetController
+from kubesim.controllers.ttl import TtlController
 from kubewire.client import Client
 from kubewire.informer import Informers
 
@@ -35,12 +46,23 @@ class Controller(Protocol):
 
 def all_controllers(client: Client, informers: Informers, *, ca_pem: str) -> list[Controller]:
     """One of each; those that pods wait for come first."""
+    indexes = Indexes(informers)
     return [
         AccountsController(client, informers, ca_pem),
         NamespaceController(client, informers),
         NodeLifecycle(client, informers),
         PodCollector(client, informers),
         GarbageCollector(client, informers),
+        ReplicaSetController(client, indexes),
+        DeploymentController(client, indexes),
+        JobController(client, indexes),
+        TtlController(client, indexes),
+        CronJobController(client, indexes),
+        StatefulSetController(client, indexes),
+        DaemonSetController(client, informers, indexes),
+        DisruptionController(client, indexes),
+        EndpointsController(client, indexes),
+        EndpointSliceController(client, informers, indexes),
         EventExpiry(client),
         QuotaController(client, informers),
         RoleAggregation(client, informers),

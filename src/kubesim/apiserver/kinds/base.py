@@ -86,6 +86,9 @@ class Strategy:
     status_keeps_metadata = False
     """An update of the status cannot change labels, annotations, owners and finalizers."""
 
+    deprecation = ""
+    """What every answer about this kind warns of."""
+
     def default(self, rt: ResourceType, obj: JsonObject) -> JsonObject:
         """The object with what the real server fills in; idempotent."""
         return obj

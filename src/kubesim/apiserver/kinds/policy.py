@@ -249,6 +249,8 @@ class EndpointSliceStrategy(Strategy):
 
 
 class EndpointsStrategy(Strategy):
+    deprecation = "v1 Endpoints is deprecated in v1.33+; use discovery.k8s.io/v1 EndpointSlice"
+
     def default(self, rt: ResourceType, obj: JsonObject) -> JsonObject:
         def subset(one: JsonObject) -> JsonObject:
             return replaced(one, "ports", each(lambda port: filled(port, {"protocol": "TCP"})))

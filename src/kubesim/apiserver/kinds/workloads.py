@@ -93,7 +93,8 @@ class _Workload(Strategy):
 
 
 class DeploymentStrategy(_Workload):
-    status_keeps_metadata = True
+    """A write of the status cannot change labels, but can annotations: the controller writes the revision there."""
+
     constants: ClassVar[JsonObject] = {
         "replicas": 1,
         "revisionHistoryLimit": 10,
@@ -123,6 +124,17 @@ class DeploymentStrategy(_Workload):
             why = "must be greater than minReadySeconds"
             found.append(invalid_value("spec.progressDeadlineSeconds", deadline, why))
         return found
+
+    def prepare_status(self, rt: ResourceType, old: JsonObject, new: JsonObject) -> JsonObject:
+        made = super().prepare_status(rt, old, new)
+        metadata = {key: value for key, value in made["metadata"].items() if key != "labels"}
+        if "labels" in old["metadata"]:
+            metadata["labels"] = old["metadata"]["labels"]
+        return {**made, "metadata": metadata}
+
+    def reset_fields(self, rt: ResourceType, subresource: str) -> tuple[tuple[str, ...], ...]:
+        found = super().reset_fields(rt, subresource)
+        return (*found, ("metadata", "labels")) if subresource == "status" else found
 
     def _strategy(self, strategy: JsonObject) -> list[FieldError]:
         kind, rolling = strategy.get("type"), strategy.get("rollingUpdate")
