@@ -93,6 +93,9 @@ __all__ = [
 def __getattr__(name: str) -> object:
     """Import a verb when it is first used."""
     if name not in _HOME_OF:
+        error = getattr(import_module("whimbrel.model.errors"), name, None)
+        if isinstance(error, type) and issubclass(error, Exception):
+            return error
         raise AttributeError(f"module 'whimbrel' has no attribute {name!r}")
     value = getattr(import_module(_HOME_OF[name]), name)
     globals()[name] = value

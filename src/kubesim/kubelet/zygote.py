@@ -143,6 +143,8 @@ def main(root: str) -> int:
     os.setsid()
     if os.fork() != 0:
         os._exit(0)
+    for number in (signal.SIGINT, signal.SIGQUIT):  # ignored, where a script started us in its background
+        signal.signal(number, signal.SIG_DFL)
     return _serve(os.path.join(os.path.abspath(root), FOLDER), write_end)
 
 

@@ -96,10 +96,8 @@ def status(limit: int, as_json: bool) -> None:
 def _request(prefix: str) -> sdk.Request:
     matches = [request["id"] for request in sdk.requests(1000) if request["id"].startswith(prefix)]
     if len(matches) != 1:
-        some = f"{len(matches)} requests begin" if matches else "no request begins"
-        raise NotFound(
-            f"There {'are' if matches else 'is'} {some} with {prefix!r}.", remedy="whim api status"
-        )
+        count = f"{len(matches)} requests begin" if matches else "No request begins"
+        raise NotFound(f"{count} with {prefix!r}.", remedy="whim api status")
     return sdk.Request(matches[0])
 
 

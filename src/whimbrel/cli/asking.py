@@ -6,16 +6,20 @@ import sys
 
 import click
 
+from whimbrel.model.exitcodes import ExitCode
+
 
 def confirm(question: str, yes: bool) -> None:
     """Go on only with a yes: from `--yes`, or typed at a terminal.
 
     Raises:
         click.UsageError: nobody can be asked.
-        click.Abort: the answer is no.
+        click.exceptions.Exit: the answer is no.
     """
     if yes:
         return
     if not sys.stdin.isatty():
         raise click.UsageError(f"{question} Nobody can be asked here; pass -y to go on.")
-    click.confirm(question, default=True, abort=True, err=True)
+    if not click.confirm(question, default=True, err=True):
+        click.echo("Nothing was done.", err=True)
+        raise click.exceptions.Exit(int(ExitCode.FAILED))

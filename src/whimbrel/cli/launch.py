@@ -43,6 +43,9 @@ def launch(
     whim launch -c train task.yaml
     whim launch -c try --gpus H100:1 'nvidia-smi'
     """
+    if cluster == "" or (entrypoint and not " ".join(entrypoint).strip()):
+        what = "--cluster" if cluster == "" else "The command"
+        raise click.UsageError(f"{what} is empty; is a variable not set?")
     task = read_task(entrypoint, given)
     with progress(enabled=not as_json) as say:
         plan = sdk.plan(task, cluster, say)

@@ -29,7 +29,7 @@ WAIT_SHOWN = 1.5
 @click.argument("cluster")
 @click.argument("job_id", type=int, required=False)
 @click.option("--follow/--no-follow", default=True, help="Go on while the job runs (the default).")
-@click.option("--tail", type=click.IntRange(0), help="Only the last N lines of what is there.")
+@click.option("--tail", type=click.IntRange(0), help="Only the last N lines of what is there (0: all).")
 @click.option("--status", "only_status", is_flag=True, help="Print the job's status instead of its log.")
 @click.option("--json", "as_json", is_flag=True, help="With --status: print JSON.")
 def logs(
@@ -57,6 +57,7 @@ def show(cluster: str, job_id: int | None, frames: Iterable[dict[str, Any]]) -> 
     """Print a job's log as it comes; Ctrl-C detaches and leaves the job alone."""
     end: dict[str, Any] = {}
     waiting: threading.Timer | None = None
+    open_line = False
     try:
         for frame in frames:
             if waiting:
@@ -64,11 +65,14 @@ def show(cluster: str, job_id: int | None, frames: Iterable[dict[str, Any]]) -> 
             if frame["kind"] == "log":
                 sys.stdout.write(frame["text"])
                 sys.stdout.flush()
+                open_line = not frame["text"].endswith("\n")
             elif frame["kind"] == "status" and frame.get("status") == "PENDING":
                 reason = frame.get("reason") or "for room in the queue of its cluster"
                 waiting = threading.Timer(WAIT_SHOWN, _say, [f"the job waits: {reason}"])
                 waiting.daemon = True
                 waiting.start()
+            elif frame["kind"] == "waiting":
+                _say(str(frame["message"]))
             elif frame["kind"] == "end":
                 end = frame
     except KeyboardInterrupt:
@@ -79,6 +83,8 @@ def show(cluster: str, job_id: int | None, frames: Iterable[dict[str, Any]]) -> 
             ("end the job:", f"whim cancel {cluster} {number}".rstrip()),
         )
         return ExitCode.INTERRUPTED
+    if open_line:
+        click.echo(err=True)  # the hints that follow begin on a line of their own; stdout stays as it is
     code = outcome(end)
     if code is ExitCode.JOB_NOT_FINISHED:
         click.secho(f"Job {end.get('job_id')} has not finished: {end.get('status')}.", err=True, dim=True)

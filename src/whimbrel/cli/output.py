@@ -18,6 +18,9 @@ import click
 
 Say = Callable[[str], None]
 
+_SHRINK = {"REASON", "WHY NOT", "RESOURCES", "ACCELERATORS", "INFRA", "VERSION", "SUBJECT"}
+"""Columns that give way on a narrow screen; the others are what a person types next."""
+
 
 def print_json(data: Any) -> None:
     """Data for programs."""
@@ -38,8 +41,9 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[object]], *, err
     table = Table(
         box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0)
     )
-    for name in columns:
-        table.add_column(name, no_wrap=True, overflow="ellipsis")
+    for name, *column in zip(columns, *cells, strict=True):
+        whole = None if name in _SHRINK else max(map(len, (name, *column)))
+        table.add_column(name, no_wrap=True, overflow="ellipsis", min_width=whole)
     for row in cells:
         table.add_row(*row)
     Console(width=width, file=stream, highlight=False, markup=False, emoji=False).print(table)

@@ -28,7 +28,9 @@ def status(clusters: tuple[str, ...], refresh: bool, verbose: bool, as_json: boo
     else:
         _show(answer["clusters"], verbose)
         for error in answer.get("errors", ()):
-            click.secho(f"{error.get('infra', '')}: {error['message']}", fg="yellow", err=True)
+            click.secho(
+                f"{error['cluster']} ({error['infra']}): {_message(error['error'])}", fg="yellow", err=True
+            )
     missing = sorted(set(clusters) - {cluster["name"] for cluster in answer["clusters"]})
     if missing:
         raise NotFound(

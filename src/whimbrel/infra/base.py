@@ -148,6 +148,9 @@ class Infra(Protocol):
     def name(self) -> str:
         """ "k8s/CONTEXT"."""
 
+    def trouble(self) -> str:
+        """Why it is known not to answer at present; empty when nothing is known. Makes no call."""
+
     async def check(self) -> Check:
         """Whether it can be used; never raises an InfraError: what is wrong is in the answer."""
 

@@ -9,6 +9,7 @@ from whimbrel.jobs.records import shape_of
 from whimbrel.model.errors import Conflict
 from whimbrel.model.status import ClusterStatus
 from whimbrel.operations.ask import Ask
+from whimbrel.operations.reaching import reach
 from whimbrel.operations.submitting import submit_job
 from whimbrel.operations.syncing import sync_files
 from whimbrel.operations.tools import Tools
@@ -31,6 +32,7 @@ class Exec:
         ask = Ask.of(run.body)
         cluster = await run.read(lambda connection: clusters.get(connection, ask.cluster))
         check_usable(cluster, ask)
+        await reach(self._tools, cluster)
         if ask.workdir:
             await sync_files(run, self._tools, ask, cluster, mounts=False)
         cpus = ask.task.resources.cpus.value if ask.task.resources.cpus else 0.0

@@ -17,12 +17,12 @@ from sqlalchemy import Connection
 
 from whimbrel.infra.base import ClusterSpec, Infra, NodeShape, Offer
 from whimbrel.jobs import records
-from whimbrel.jobs.sight import same_place
 from whimbrel.model.errors import Conflict, InfraError, WhimError
 from whimbrel.model.status import ClusterStatus
 from whimbrel.operations.ask import Ask
 from whimbrel.operations.choosing import choose_place
 from whimbrel.operations.exec import refuse_misfits
+from whimbrel.operations.reaching import revive
 from whimbrel.operations.setting_up import set_up
 from whimbrel.operations.submitting import submit_job, taken_down
 from whimbrel.operations.syncing import sync_files
@@ -143,10 +143,9 @@ class Launch:
 
     async def _make(self, run: Run, ask: Ask, cluster: ClusterRow) -> ClusterRow:
         """Create what is missing of the cluster, and wait until all its nodes run."""
-        infra, spec = self._tools.infra_of(cluster), records.spec_of(cluster)
+        infra, spec = await revive(run, self._tools, cluster), records.spec_of(cluster)
 
         async def ensure() -> dict[str, Any]:
-            await same_place(infra, cluster)
             seen = await infra.ensure(spec, run.report, NODES)
             return {"nodes": records.nodes_json(seen.nodes)}
 

@@ -73,7 +73,8 @@ async def test_a_slow_reader_gets_everything_and_holds_the_command_back(box: Box
 
 async def test_commands_ignore_no_signal_that_the_daemon_ignores(box: Box, container: Path) -> None:
     code, out, _ = await box.run(container, "sh", "-c", "grep SigIgn /proc/self/status")
-    assert (code, out.split()) == (0, [b"SigIgn:", b"0000000000000000"])
+    assert code == 0
+    assert int(out.split()[1], 16) & 0x7FFFFFFF == 0  # 1 to 31; 32 and 33 are the C library's own
 
 
 async def test_commands_inherit_no_descriptor(box: Box, container: Path) -> None:
@@ -123,8 +124,9 @@ async def test_a_terminal_is_the_controlling_one_and_carries_ctrl_c(box: Box, co
     seen = b""
     async with asyncio.timeout(20):
         async for _, piece in stream.output():
+            asked = b"ready" in seen
             seen += piece
-            if b"ready" in piece:
+            if b"ready" in seen and not asked:
                 await stream.write_stdin(b"\x03")
     assert b"/dev/pts/" in seen
     assert await stream.exit_code() == 130

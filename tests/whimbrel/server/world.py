@@ -115,6 +115,9 @@ class FakeInfra:
         self.name = name
         self._directory = directory
 
+    def trouble(self) -> str:
+        return ""
+
     async def _answer(self) -> None:
         try:
             fault = (self._directory / "fault").read_text()

@@ -54,6 +54,11 @@ class KubernetesInfra:
         """How the guard's breaker stands."""
         return self._link.guard.view
 
+    def trouble(self) -> str:
+        """See `Infra`."""
+        view = self.breaker
+        return view.error.message if view.error and view.state != "closed" else ""
+
     async def answers(self) -> bool:
         """Whether it answers now, as far as a short question tells."""
         try:

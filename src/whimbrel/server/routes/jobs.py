@@ -11,7 +11,7 @@ from sqlalchemy import Connection
 
 from whimbrel.jobs.logstore import PIECE, JobLog, text_of
 from whimbrel.jobs.pulse import wait_any
-from whimbrel.model.errors import JobNotFound
+from whimbrel.model.errors import InfraError, JobNotFound
 from whimbrel.server import views
 from whimbrel.server.bodies import LARGEST, CancelJobsBody
 from whimbrel.server.caller import With
@@ -89,7 +89,9 @@ async def _frames(
     services: Services, row: JobRow, log: JobLog, offset: int, *, follow: bool
 ) -> AsyncGenerator[Frame, None]:
     uid, number = row.cluster_uid, row.id
+    cluster = await services.tools.store.read(lambda connection: clusters.get_uid(connection, uid))
     shown: str | None = None
+    told = ""
     while True:
         changed = log.next()
         row = await services.tools.store.read(lambda connection: jobs.get(connection, uid, number))
@@ -97,6 +99,10 @@ async def _frames(
             shown = row.status
             yield {"kind": "status", "status": row.status, "reason": row.reason}
         last = row.status.finished or not follow
+        trouble = "" if last else _trouble(services, cluster)
+        if trouble != told:
+            told = trouble
+            yield {"kind": "waiting", "message": trouble or f"{cluster.infra} answers again"}
         until = (
             None if follow or row.status.finished else await log.size()
         )  # it may print faster than we read
@@ -113,6 +119,14 @@ async def _frames(
             yield _end(row)
             return
         await wait_any(LOOK_AGAIN, changed)
+
+
+def _trouble(services: Services, cluster: ClusterRow) -> str:
+    """Why nothing can come of the job at present, as far as is known without asking."""
+    try:
+        return services.tools.infra_of(cluster).trouble()
+    except InfraError as error:
+        return error.message
 
 
 def _end(row: JobRow) -> Frame:
