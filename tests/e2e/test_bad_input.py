@@ -143,3 +143,15 @@ def test_a_cancelled_launch_says_so_and_can_be_repeated(house: House) -> None:
         assert process.returncode == 12
     assert house.whim("launch", "-c", "slow", "-y", str(task)) == "done\n"
     house.whim("down", "-y", "slow")
+
+
+def test_a_file_mount_on_local_does_not_write_into_this_machine(house: House) -> None:
+    """There a node is a plain process: an absolute path would be the user's own."""
+    target = house.root / "mine"
+    task = house.root / "mount.yaml"
+    (house.root / "data").write_text("x")
+    task.write_text(f"file_mounts:\n  {target}/data: {house.root}/data\nrun: 'true'\n")
+    errors = house.fails("launch", "-c", "mounts", "-y", str(task), code=3)
+    assert "~" in errors
+    assert not target.exists()
+    house.whim("down", "-y", "mounts")

@@ -205,3 +205,19 @@ def test_a_silent_api_endpoint_costs_only_who_names_it(fresh_house: House) -> No
         with house.popen("whim", "launch", "-c", "c2", "-y", "--infra", "k8s/silent", "true"):
             assert house.whim("exec", "c1", "echo quick", timeout=10) == "quick\n"
             assert [c["name"] for c in house.json("status")["clusters"] if c["status"] == "UP"] == ["c1"]
+
+
+def test_exec_on_a_dead_kubernetes_says_so_and_launch_revives_it(fresh_house: House) -> None:
+    """The daemon of the embedded Kubernetes is dead: `exec` ends at once with the way out, `launch` just works."""
+    house = fresh_house
+    house.whim("launch", "-c", "c1", "-y", "true", timeout=90)
+    for entry in Path("/proc").iterdir():
+        if "kubesim.cluster.daemon" in house._mine(entry):
+            os.kill(int(entry.name), signal.SIGKILL)
+    errors = house.fails("exec", "c1", "true", code=6, timeout=15)
+    assert "whim local up" in errors
+    done = house.run("whim", "status", "-r", timeout=15)
+    assert done.returncode == 6
+    assert "c1" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert house.whim("launch", "-c", "c1", "-y", "echo again") == "again\n"

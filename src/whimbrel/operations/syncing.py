@@ -7,12 +7,12 @@ time.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from whimbrel.infra.base import Node
 from whimbrel.jobs import records
-from whimbrel.model.errors import InfraRefused, NodeLost
+from whimbrel.model.errors import InfraRefused, InvalidTask, NodeLost
 from whimbrel.model.manifest import Manifest
 from whimbrel.operations.ask import Ask
 from whimbrel.operations.tools import Tools
@@ -30,8 +30,24 @@ AT_ONCE = 8
 async def sync_files(run: Run, tools: Tools, ask: Ask, cluster: ClusterRow, *, mounts: bool) -> None:
     """The workdir (and the file mounts) of the request, as a step of it."""
     wanted = {**(ask.mounts if mounts else {}), **({WORKDIR: ask.workdir} if ask.workdir else {})}
+    if cluster.infra == tools.places.local(cluster.kubeconfig).name:
+        _spare_this_machine(wanted)
     if wanted:
         await run.step("sync", lambda: _sync(run, tools, cluster, wanted), deadline=DEADLINE)
+
+
+def _spare_this_machine(targets: Iterable[str]) -> None:
+    """A node of the embedded Kubernetes is a plain process: its /data is the user's own /data.
+
+    Raises:
+        InvalidTask: a file mount would write there.
+    """
+    absolute = sorted(target for target in targets if target.startswith("/"))
+    if absolute:
+        raise InvalidTask(
+            f"On `local` the file mount {absolute[0]} would be written into this machine's own {absolute[0]}.",
+            remedy=f"mount it below the node's home, for example ~{absolute[0]}",
+        )
 
 
 async def _sync(run: Run, tools: Tools, cluster: ClusterRow, wanted: Mapping[str, str]) -> dict[str, Any]:
