@@ -122,7 +122,7 @@ async def test_a_terminal_has_the_size_of_the_clients_window_and_tells_of_change
 @pytest.mark.xfail(
     strict=False,
     raises=TimeoutError,
-    reason="about one Ctrl-C in four full runs is not followed by the end; not understood",
+    reason="timed out in two of four full runs; the cause is not found",
 )
 async def test_a_terminal_is_the_controlling_one_and_carries_ctrl_c(box: Box, container: Path) -> None:
     stream = await box.execute(container, "sh", "-c", "tty; echo ready; sleep 100", stdin=True, tty=True)
