@@ -46,6 +46,7 @@ from kubesim.store import Store, StoreError, open_store
 from kubewire.client import Client
 from kubewire.informer import Informers
 from kubewire.resources import NODES, SERVICE_ACCOUNTS
+from kubewire.sharing import Sharing
 
 log = logging.getLogger("kubesim")
 
@@ -179,7 +180,7 @@ class Daemon:
         """Scheduler, controllers and the kubelet, each as a user of its own."""
         manager = Client(InProcessTransport(api, user="system:kube-controller-manager"))
         scheduler = Client(InProcessTransport(api, user="system:kube-scheduler"))
-        async with Informers(manager) as informers, asyncio.TaskGroup() as group:
+        async with Informers(manager, sharing=Sharing()) as informers, asyncio.TaskGroup() as group:
             tasks = [
                 group.create_task(
                     _keep_up("scheduler", lambda: Scheduler(scheduler, informers).run()), name="scheduler"
