@@ -22,7 +22,7 @@ from kubesim.controllers.namespaces import NamespaceController
 from kubesim.controllers.nodelife import NodeLifecycle
 from kubesim.controllers.podgc import PodCollector
 from kubesim.controllers.quota import QuotaController
-from kubesim.controllers.replicaset import ReplicaSetController
+from kubesim.controllers.replicaset import ReplicaSetController, ReplicationControllerController
 from kubesim.controllers.statefulset import StatefulSetController
 from kubesim.controllers.ttl import TtlController
 from kubewire.client import Client
@@ -54,6 +54,7 @@ def all_controllers(client: Client, informers: Informers, *, ca_pem: str) -> lis
         PodCollector(client, informers),
         GarbageCollector(client, informers),
         ReplicaSetController(client, indexes),
+        ReplicationControllerController(client, indexes),
         DeploymentController(client, indexes),
         JobController(client, indexes),
         TtlController(client, indexes),
