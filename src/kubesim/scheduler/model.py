@@ -6,7 +6,7 @@ the plugins may know; they never see the JSON.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -95,6 +95,13 @@ class PodInfo:
     anti_affinity: tuple[PodTerm, ...]
     preferred_affinity: tuple[tuple[int, PodTerm], ...]  # negative weights are anti-affinity
     spreads: tuple[Spread, ...]
+    claims: tuple[str, ...]  # names of persistent volume claims
+    ephemeral: frozenset[str]  # those of them that are made for the pod
+
+    @property
+    def looks_around(self) -> bool:
+        """Whether other pods matter to where it may go."""
+        return bool(self.affinity or self.anti_affinity or self.spreads)
 
     @property
     def key(self) -> str:
@@ -134,7 +141,20 @@ class NodeInfo:
 
     def without(self, victims: list[PodInfo]) -> NodeInfo:
         """What the node would be like if these pods were gone."""
-        copy = NodeInfo(
+        copy = self._copy()
+        for victim in victims:
+            copy.remove(victim)
+        return copy
+
+    def having(self, more: Iterable[PodInfo]) -> NodeInfo:
+        """What the node would be like if these pods were there too."""
+        copy = self._copy()
+        for pod in more:
+            copy.add(pod)
+        return copy
+
+    def _copy(self) -> NodeInfo:
+        return NodeInfo(
             name=self.name,
             labels=self.labels,
             taints=self.taints,
@@ -145,9 +165,6 @@ class NodeInfo:
             weighed_memory=self.weighed_memory,
             pods=dict(self.pods),
         )
-        for victim in victims:
-            copy.remove(victim)
-        return copy
 
 
 def amount(name: str, text: Any) -> int:
@@ -176,6 +193,7 @@ def read_pod(pod: Object) -> PodInfo:
     namespace = metadata["namespace"]
     affinity = spec.get("affinity") or {}
     weighed_cpu, weighed_memory = _weighed(spec)
+    ephemeral = _ephemeral(pod)
     return PodInfo(
         uid=metadata["uid"],
         namespace=namespace,
@@ -208,7 +226,22 @@ def read_pod(pod: Object) -> PodInfo:
         anti_affinity=pod_terms(affinity, "podAntiAffinity", namespace, metadata),
         preferred_affinity=_preferred_terms(affinity, namespace, metadata),
         spreads=spreads(spec, metadata),
+        claims=(*_claims(spec), *sorted(ephemeral)),
+        ephemeral=ephemeral,
     )
+
+
+def _claims(spec: Object) -> list[str]:
+    return [
+        str(one["persistentVolumeClaim"]["claimName"])
+        for one in spec.get("volumes") or ()
+        if "persistentVolumeClaim" in one
+    ]
+
+
+def _ephemeral(pod: Object) -> frozenset[str]:
+    volumes = pod["spec"].get("volumes") or ()
+    return frozenset(f"{pod['metadata']['name']}-{one['name']}" for one in volumes if "ephemeral" in one)
 
 
 def pod_requests(spec: Object) -> dict[str, int]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from kubesim.scheduler.affinity import Spaces
 from kubesim.scheduler.model import NodeInfo, PodInfo
 from kubesim.scheduler.topology import count
 
@@ -117,6 +118,9 @@ class PreferredNeighbours:
 
     weight = 2
 
+    def __init__(self, spaces: Spaces) -> None:
+        self._spaces = spaces
+
     def scores(
         self, pod: PodInfo, nodes: Sequence[NodeInfo], every: Mapping[str, NodeInfo]
     ) -> list[float] | None:
@@ -127,7 +131,7 @@ class PreferredNeighbours:
             for other in node.pods.values():
                 for weight, term in pod.preferred_affinity:
                     domain = node.labels.get(term.topology)
-                    if domain is not None and term.matches(other.namespace, other.labels):
+                    if domain is not None and term.matches(other.namespace, other.labels, self._spaces):
                         domains[term.topology, domain] = domains.get((term.topology, domain), 0) + weight
         keys = {term.topology for _, term in pod.preferred_affinity}
         totals = [

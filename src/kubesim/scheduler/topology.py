@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from kubesim.scheduler.affinity import PodTerm, Spread
+from kubesim.scheduler.affinity import PodTerm, Spaces, Spread
 from kubesim.scheduler.filters import wants
 from kubesim.scheduler.model import NodeInfo, PodInfo
 from kubesim.scheduler.plugins import Rejection
@@ -87,6 +87,9 @@ class _Neighbours:
 class InterPodAffinity:
     """Required affinity and anti-affinity to other pods, and what the pods that are there think of this one."""
 
+    def __init__(self, spaces: Spaces) -> None:
+        self._spaces = spaces
+
     def prepare(self, pod: PodInfo, nodes: Mapping[str, NodeInfo]) -> _Neighbours | None:
         affinity: Counter[tuple[int, str]] = Counter()
         anti_affinity: Counter[tuple[int, str]] = Counter()
@@ -95,13 +98,15 @@ class InterPodAffinity:
         for node in nodes.values():
             for other in node.pods.values():
                 if other.anti_affinity:
-                    forbidden.update(_wanted_apart(other, pod, node))
+                    forbidden.update(_wanted_apart(other, pod, node, self._spaces))
                 if own:
-                    _count(affinity, pod.affinity, other, node)
-                    _count(anti_affinity, pod.anti_affinity, other, node)
+                    _count(affinity, pod.affinity, other, node, self._spaces)
+                    _count(anti_affinity, pod.anti_affinity, other, node, self._spaces)
         if not own and not forbidden:
             return None
-        first = not affinity and all(term.matches(pod.namespace, pod.labels) for term in pod.affinity)
+        first = not affinity and all(
+            term.matches(pod.namespace, pod.labels, self._spaces) for term in pod.affinity
+        )
         return _Neighbours(affinity, anti_affinity, frozenset(forbidden), first)
 
     def check(self, prepared: _Neighbours, pod: PodInfo, node: NodeInfo) -> Rejection | None:
@@ -120,18 +125,22 @@ class InterPodAffinity:
         return None
 
 
-def _wanted_apart(other: PodInfo, pod: PodInfo, node: NodeInfo) -> list[tuple[str, str]]:
+def _wanted_apart(other: PodInfo, pod: PodInfo, node: NodeInfo, spaces: Spaces) -> list[tuple[str, str]]:
     return [
         (term.topology, node.labels[term.topology])
         for term in other.anti_affinity
-        if term.topology in node.labels and term.matches(pod.namespace, pod.labels)
+        if term.topology in node.labels and term.matches(pod.namespace, pod.labels, spaces)
     ]
 
 
 def _count(
-    counter: Counter[tuple[int, str]], terms: tuple[PodTerm, ...], other: PodInfo, node: NodeInfo
+    counter: Counter[tuple[int, str]],
+    terms: tuple[PodTerm, ...],
+    other: PodInfo,
+    node: NodeInfo,
+    spaces: Spaces,
 ) -> None:
     for number, term in enumerate(terms):
         domain = node.labels.get(term.topology)
-        if domain is not None and term.matches(other.namespace, other.labels):
+        if domain is not None and term.matches(other.namespace, other.labels, spaces):
             counter[number, domain] += 1

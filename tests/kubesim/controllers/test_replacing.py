@@ -6,10 +6,9 @@ import asyncio
 
 import pytest
 
+from controlplane import ControlPlane, Object, control_plane
 from kubesim.controllers.backoff import Backoff
 from kubewire.resources import DAEMON_SETS, PODS, REPLICATION_CONTROLLERS, STATEFUL_SETS
-
-from .controlplane import ControlPlane, Object, control_plane
 
 TEMPLATE = {"metadata": {"labels": {"a": "b"}}, "spec": {"containers": [{"name": "c", "image": "i"}]}}
 

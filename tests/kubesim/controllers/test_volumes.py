@@ -2,59 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 
+from controlplane import Object, control_plane
 from kubesim.volumes.matching import Place, find_match, mismatch
 from kubewire.resources import PERSISTENT_VOLUME_CLAIMS as CLAIMS
 from kubewire.resources import PERSISTENT_VOLUMES as VOLUMES
 from kubewire.resources import PODS, STORAGE_CLASSES
-
-from .controlplane import Object, control_plane
-
-
-def volume(name: str, size: str = "1Gi", **spec: Any) -> Object:
-    return {
-        "apiVersion": "v1",
-        "kind": "PersistentVolume",
-        "metadata": {"name": name, "labels": spec.pop("labels", {})},
-        "spec": {
-            "capacity": {"storage": size},
-            "accessModes": ["ReadWriteOnce"],
-            "nfs": {"server": "s", "path": "/"},
-            **spec,
-        },
-        "status": {"phase": "Available"},
-    }
-
-
-def claim(name: str, size: str = "1Gi", **spec: Any) -> Object:
-    return {
-        "apiVersion": "v1",
-        "kind": "PersistentVolumeClaim",
-        "metadata": {"name": name, "namespace": "default", "uid": f"u-{name}"},
-        "spec": {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": size}}, **spec},
-    }
-
-
-def fresh(name: str, **spec: Any) -> Object:
-    made = claim(name, **spec)
-    del made["metadata"]["uid"]
-    return made
-
-
-def storage_class(name: str, *, provisioner: str = "example.com/p", **more: Any) -> Object:
-    annotations = (
-        {"storageclass.kubernetes.io/is-default-class": "true"} if more.pop("default", False) else {}
-    )
-    return {
-        "apiVersion": "storage.k8s.io/v1",
-        "kind": "StorageClass",
-        "metadata": {"name": name, "annotations": annotations},
-        "provisioner": provisioner,
-        **more,
-    }
+from storage_objects import claim, fresh, phase, storage_class, user, volume
 
 
 def name_of(found: Object | None) -> str | None:
@@ -101,10 +56,6 @@ def test_what_is_wrong_with_a_volume_that_a_claim_names_is_said() -> None:
     assert mismatch(volume("v", volumeMode="Block"), claim("c")) == "incompatible volumeMode"
     assert mismatch(volume("v"), claim("c", accessModes=["ReadWriteMany"])) == "incompatible accessMode"
     assert mismatch(volume("v"), claim("c")) is None
-
-
-def phase(wanted: str) -> Any:
-    return lambda obj: obj.get("status", {}).get("phase") == wanted
 
 
 @pytest.mark.anyio
@@ -232,15 +183,3 @@ async def test_a_volume_that_nobody_made_cannot_be_deleted_and_says_so() -> None
         failed = await cluster.until(VOLUMES, "v", phase("Failed"), None)
         assert "no deletable volume plugin matched" in failed["status"]["message"]
         assert (await cluster.event("v", "VolumeFailedDelete"))["type"] == "Warning"
-
-
-def user(name: str, claim_name: str) -> Object:
-    return {
-        "apiVersion": "v1",
-        "kind": "Pod",
-        "metadata": {"name": name},
-        "spec": {
-            "containers": [{"name": "c", "image": "i", "volumeMounts": [{"name": "v", "mountPath": "/v"}]}],
-            "volumes": [{"name": "v", "persistentVolumeClaim": {"claimName": claim_name}}],
-        },
-    }
