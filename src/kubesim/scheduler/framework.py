@@ -9,6 +9,7 @@ from typing import Any
 
 from kubesim.scheduler import filters, scores, topology, volumes
 from kubesim.scheduler.affinity import Spaces
+from kubesim.scheduler.census import Census
 from kubesim.scheduler.model import NodeInfo, PodInfo
 from kubesim.scheduler.plugins import Filter, NoNodeDoes, Rejection, Scorer
 
@@ -24,6 +25,7 @@ class Surroundings:
 
     spaces: Spaces = field(default_factory=dict)
     storage: volumes.Storage = field(default_factory=volumes.Storage)
+    census: Census = field(default_factory=Census)
 
 
 def default_filters(around: Surroundings) -> tuple[Filter, ...]:
@@ -37,8 +39,8 @@ def default_filters(around: Surroundings) -> tuple[Filter, ...]:
         volumes.VolumeRestrictions(around.storage),
         volumes.VolumeBinding(around.storage),
         volumes.VolumeZone(around.storage),
-        topology.TopologySpread(),
-        topology.InterPodAffinity(around.spaces),
+        topology.TopologySpread(around.census),
+        topology.InterPodAffinity(around.spaces, around.census),
     )
 
 
@@ -47,10 +49,9 @@ def default_scorers(around: Surroundings) -> tuple[Scorer, ...]:
     return (
         scores.PreferredTaints(),
         scores.PreferredAffinity(),
-        scores.LeastAllocated(),
-        scores.PreferredSpread(),
-        scores.PreferredNeighbours(around.spaces),
-        scores.Balanced(),
+        scores.Allocation(),
+        scores.PreferredSpread(around.census),
+        scores.PreferredNeighbours(around.spaces, around.census),
     )
 
 
@@ -149,7 +150,7 @@ class Framework:
         nominated: Nominated,
     ) -> Rejection | None:
         """The first objection to a node, on which room is kept for pods that are as important and have cleared it."""
-        waiting = nominated.get(node.name)
+        waiting = nominated.get(node.name) if nominated else None
         held = [one for one in waiting.values() if _keeps_from(one, pod)] if waiting else []
         if held:
             full = node.having(held)

@@ -20,6 +20,7 @@ from kubesim.scheduler.affinity import (
     required,
     spreads,
 )
+from kubesim.scheduler.census import Question
 from kubesim.schema.quantity import parse
 
 Object = dict[str, Any]
@@ -121,10 +122,17 @@ class NodeInfo:
     weighed_cpu: int = 0
     weighed_memory: int = 0
     pods: dict[str, PodInfo] = field(default_factory=dict)  # by uid
+    aloof: dict[str, PodInfo] = field(default_factory=dict)  # those that mind certain others
+    _tallies: dict[Question, int] = field(default_factory=dict)
+    _epoch: object = None
 
     def add(self, pod: PodInfo) -> None:
         """The pod takes its place."""
         self.pods[pod.uid] = pod
+        if pod.anti_affinity:
+            self.aloof[pod.uid] = pod
+        for question in self._tallies:
+            self._tallies[question] += question.matches(pod)
         for name, amount in pod.requests.items():
             self.requested[name] = self.requested.get(name, 0) + amount
         self.weighed_cpu += pod.weighed_cpu
@@ -134,10 +142,22 @@ class NodeInfo:
         """The pod gives its place back."""
         if self.pods.pop(pod.uid, None) is None:
             return
+        self.aloof.pop(pod.uid, None)
+        for question in self._tallies:
+            self._tallies[question] -= question.matches(pod)
         for name, amount in pod.requests.items():
             self.requested[name] -= amount
         self.weighed_cpu -= pod.weighed_cpu
         self.weighed_memory -= pod.weighed_memory
+
+    def count(self, question: Question) -> int:
+        """How many pods are such."""
+        if self._epoch is not question.epoch:
+            self._tallies, self._epoch = {}, question.epoch
+        found = self._tallies.get(question)
+        if found is None:
+            found = self._tallies[question] = sum(map(question.matches, self.pods.values()))
+        return found
 
     def without(self, victims: list[PodInfo]) -> NodeInfo:
         """What the node would be like if these pods were gone."""
@@ -164,6 +184,9 @@ class NodeInfo:
             weighed_cpu=self.weighed_cpu,
             weighed_memory=self.weighed_memory,
             pods=dict(self.pods),
+            aloof=dict(self.aloof),
+            _tallies=dict(self._tallies),
+            _epoch=self._epoch,
         )
 
 

@@ -71,7 +71,8 @@ class Scheduler:
             volumes=self._volumes.all,
             storage_class=self._classes.get,
         )
-        self._framework = Framework(Surroundings(spaces=self._space_labels, storage=self._storage))
+        self._around = Surroundings(spaces=self._space_labels, storage=self._storage)
+        self._framework = Framework(self._around)
         self._writer = VolumeWriter(client, self._claims)
         self._failures = Failures(client, name, now)
         self._now = now
@@ -275,6 +276,7 @@ class Scheduler:
     # What the informers say
 
     def _space_changed(self, change: Change) -> None:
+        self._around.census.renew()
         if change.new is None:
             self._space_labels.pop(change.key, None)
         else:
