@@ -3,7 +3,8 @@
 A plain process cannot have something mounted for it: a volume's folder is reached through a link at
 `$KUBESIM_ROOT/<mountPath>`, and nothing is ever created at the mount path of the machine itself. The content of
 configMap, secret, downwardAPI and projected volumes is worked out here as pure data (`files_of`) and written once, when
-the pod starts. What a volume refers to is read elsewhere (`references.py`).
+the pod starts. A claim's folder is where its volume is on this machine. What a volume refers to is read elsewhere
+(`references.py`).
 """
 
 from __future__ import annotations
@@ -18,7 +19,10 @@ from kubesim.kubelet.environment import Sources
 from kubesim.kubelet.podfields import FieldError, field_value, resource_value
 
 _DEFAULT_MODE = 0o644
-KNOWN = ("emptyDir", "hostPath", "configMap", "secret", "downwardAPI", "projected")
+KNOWN = (
+    *("emptyDir", "hostPath", "configMap", "secret", "downwardAPI", "projected"),
+    *("persistentVolumeClaim", "ephemeral"),
+)
 
 
 class VolumeError(Exception):
@@ -34,6 +38,14 @@ class File:
     mode: int
 
 
+@dataclass(frozen=True, slots=True)
+class Elsewhere:
+    """The volume is a folder or file that is there without the pod."""
+
+    path: Path
+    kind: str  # a hostPath type
+
+
 def kind_of(volume: Mapping[str, Any]) -> str:
     """Which of the known kinds a volume is. Raises VolumeError."""
     for kind in KNOWN:
@@ -47,14 +59,17 @@ def kind_of(volume: Mapping[str, Any]) -> str:
 
 def files_of(
     pod: Mapping[str, Any], volume: Mapping[str, Any], sources: Sources, tokens: Mapping[str, str]
-) -> list[File]:
-    """The files of a configMap, secret, downwardAPI or projected volume; none for the others. Raises VolumeError.
+) -> list[File] | Elsewhere:
+    """The files of a volume, or where they are already. Raises VolumeError.
 
     `tokens` are the service account tokens of projected volumes, by "audience expiry".
     """
     kind = kind_of(volume)
     if kind in ("emptyDir", "hostPath"):
         return []
+    claim = claim_of(pod, volume)
+    if claim is not None:
+        return _claimed(claim, sources)
     source = volume[kind] or {}
     mode = source.get("defaultMode", _DEFAULT_MODE)
     parts = source.get("sources") or () if kind == "projected" else ({kind: source},)
@@ -66,13 +81,38 @@ def files_of(
     return files
 
 
-def write(directory: Path, volume: Mapping[str, Any], files: Iterable[File]) -> None:
-    """Make a volume's folder with its files; a hostPath becomes a link."""
-    host = volume.get("hostPath")
-    if host is not None:
+def claim_of(pod: Mapping[str, Any], volume: Mapping[str, Any]) -> str | None:
+    """The name of the claim behind a volume, if there is one."""
+    if "ephemeral" in volume:
+        return f"{pod['metadata']['name']}-{volume['name']}"
+    return str(volume["persistentVolumeClaim"]["claimName"]) if "persistentVolumeClaim" in volume else None
+
+
+def _claimed(claim: str, sources: Sources) -> Elsewhere:
+    spec = sources.claims.get(claim)
+    if spec is None:
+        raise VolumeError(f'the PersistentVolumeClaim "{claim}" is not there, or not bound to a volume')
+    if "hostPath" in spec:
+        return _host_path(spec["hostPath"])
+    if "local" in spec:
+        return Elsewhere(Path(spec["local"]["path"]), "Directory")
+    raise VolumeError(
+        f'process pods cannot use the volume of the claim "{claim}": it is neither hostPath nor local'
+    )
+
+
+def _host_path(source: Mapping[str, Any]) -> Elsewhere:
+    return Elsewhere(Path(source["path"]), source.get("type") or "")
+
+
+def write(directory: Path, volume: Mapping[str, Any], files: Iterable[File] | Elsewhere) -> None:
+    """Make a volume's folder with its files; what is elsewhere becomes a link."""
+    if "hostPath" in volume:
+        files = _host_path(volume["hostPath"])
+    if isinstance(files, Elsewhere):
         if not directory.is_symlink():
-            _check_host_path(Path(host["path"]), host.get("type") or "")
-            directory.symlink_to(host["path"])
+            _check_host_path(files.path, files.kind)
+            directory.symlink_to(files.path)
         return
     directory.mkdir(parents=True, exist_ok=True)
     for file in files:
