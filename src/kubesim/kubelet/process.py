@@ -23,9 +23,10 @@ from kubesim.kubelet.devices import Devices
 from kubesim.kubelet.environment import host_path, host_variables
 from kubesim.kubelet.events import EventRecorder
 from kubesim.kubelet.node import NodeAgent, capacity
-from kubesim.kubelet.podworker import PodWorker, Surroundings
+from kubesim.kubelet.podworker import PodWorker
 from kubesim.kubelet.records import PodFolder, PodRecord, pod_folders
 from kubesim.kubelet.shims import ShimError, Zygote
+from kubesim.kubelet.surroundings import Surroundings
 from kubewire.client import Client
 from kubewire.errors import KubeError
 from kubewire.resources import PODS
