@@ -90,16 +90,16 @@ class Stopping:
                 await asyncio.to_thread(aftermath.end_by_force, str(directory))
                 known.kill_at = now + STUCK_AFTER
                 return
+        kill_at = now + grace + SMALLEST_GRACE + STUCK_AFTER
+        if known is not None and kill_at >= known.kill_at - 0.5:
+            return  # only a shorter grace changes what is under way, and ends a hook
         container = _container(view, name)
         hook = hooks.hook_of(container, "preStop") if known is None and grace > 0 else None
-        spare = STUCK_AFTER + (SMALLEST_GRACE if hook or held else 0.0)
-        if known is not None and now + grace + spare >= known.kill_at - 0.5:
-            return
         if known is None and view.pod:
             self._events.normal(view.pod, "Killing", message, name)
         if known is not None and known.task is not None:
             known.task.cancel()
-        ending = self._endings[name] = _Ending(kill_at=now + grace + spare)
+        ending = self._endings[name] = _Ending(kill_at=kill_at)
         if not held:
             ending.turn.set()
         target = Target(directory=directory, container=container, pod_ip=view.pod_ip)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from kubesim.apiserver.app import ApiServer
 from kubesim.apiserver.inprocess import InProcessTransport
 from kubesim.apiserver.nodes import ExecOptions, LogOptions
 from kubesim.kubelet.process import ProcessKubelet
-from kubesim.store import Store
+from kubesim.store import Store, open_store
 from kubewire.client import Client
 from kubewire.errors import AlreadyExists, NotFound
 from kubewire.resources import CONFIG_MAPS, EVENTS, NODES, PODS, SERVICE_ACCOUNTS
@@ -160,6 +161,20 @@ class NodeCluster:
 
     def folder(self, pod: Pod) -> Path:
         return self.root / "pods" / pod["metadata"]["uid"]
+
+
+@asynccontextmanager
+async def node_cluster(root: Path) -> AsyncIterator[NodeCluster]:
+    """A cluster in memory whose node is ready."""
+    store = open_store("memory")
+    made = NodeCluster(root, store)
+    await made.open()
+    try:
+        await made.start_kubelet()
+        yield made
+    finally:
+        await made.close()
+        await store.close()
 
 
 def main_state(pod: Pod) -> dict[str, Any]:
