@@ -60,6 +60,7 @@ class PodWorker:
             events=surroundings.events, clock=surroundings.clock, directory=self.folder.attempt
         )
         self._retry = FIRST_RETRY
+        self._is_admitted = False
         self._finished = False
 
     @property
@@ -74,6 +75,8 @@ class PodWorker:
         if pod is not None and self.pod is not None and _version(pod) < _version(self.pod):
             return  # older than the answer to our own last change
         self.pod = pod
+        if pod is None:
+            self._with.admission.release(self.uid)  # whoever comes next may have been bound already
         self._wake.set()
 
     async def view(self) -> PodView:
@@ -111,6 +114,8 @@ class PodWorker:
         view = await self._look()
         if self.pod is None:
             return await self._vanish(view)
+        if not self._is_admitted and not await self._admit(self.pod):
+            return None
         decision = decide(view, self._with.clock())
         if decision.start:
             for start in decision.start:
@@ -131,6 +136,22 @@ class PodWorker:
         else:
             self._retry = FIRST_RETRY
         return min((at for at in times if at is not None), default=None)
+
+    async def _admit(self, pod: JsonObject) -> bool:
+        """Have a new pod examined; whether it may be worked on. What has begun already is only counted."""
+        status = pod.get("status") or {}
+        if status.get("phase") not in TERMINAL:
+            if self.record is not None or status.get("startTime"):
+                self._with.admission.keep(pod)
+            elif "deletionTimestamp" not in pod["metadata"]:
+                rejection = await self._with.admission.admit(pod)
+                if rejection is not None:
+                    self._with.events.warning(pod, rejection.reason, rejection.message)
+                    message = f"Pod was rejected: {rejection.message}"
+                    await self._write({"phase": "Failed", "reason": rejection.reason, "message": message})
+                    return False
+        self._is_admitted = True
+        return True
 
     async def _look(self) -> PodView:
         known = await asyncio.to_thread(self.folder.containers)
@@ -183,6 +204,7 @@ class PodWorker:
     async def _let_go(self) -> None:
         """All has ended and deletion was asked for."""
         assert self.pod is not None
+        self._with.admission.release(self.uid)  # before its place can be given to another
         metadata = self.pod["metadata"]
         try:
             await self._with.client.delete(
@@ -256,10 +278,15 @@ class PodWorker:
         status = pod_status(replace(view, pod=self.pod), decision, host_ip=HOST, now=now)
         if status["phase"] in TERMINAL:
             self._with.devices.release(self.uid)
+            self._with.admission.release(self.uid)
         if all(old.get(key) == value for key, value in status.items()):
             return
         for name, seconds in decision.backing_off:
             self._tell_backoff(name, seconds)
+        await self._write(status)
+
+    async def _write(self, status: JsonObject) -> None:
+        assert self.pod is not None
         metadata = self.pod["metadata"]
         try:
             answer = await self._with.client.patch(

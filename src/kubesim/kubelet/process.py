@@ -18,6 +18,7 @@ from pathlib import Path
 
 from kubesim.apiserver.nodes import ExecOptions, LogOptions, NodeDirectory, ProcessStream
 from kubesim.kubelet import containerfiles, machine, nodeapi, venv
+from kubesim.kubelet.admission import Admission
 from kubesim.kubelet.containers import JsonObject
 from kubesim.kubelet.devices import Devices
 from kubesim.kubelet.environment import host_path, host_variables
@@ -120,6 +121,7 @@ class ProcessKubelet:
             root=self._root,
             zygote=self._zygote,
             events=self._events,
+            admission=Admission(self._client, self._node_name),
             devices=Devices(gpu.index for gpu in here.gpus),
             template=self._get_template,
             host_variables=host_variables(os.environ, Path.home()),

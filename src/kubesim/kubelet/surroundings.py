@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from kubesim.kubelet.admission import Admission
 from kubesim.kubelet.devices import Devices
 from kubesim.kubelet.events import EventRecorder
 from kubesim.kubelet.shims import Zygote
@@ -23,6 +24,7 @@ class Surroundings:
     zygote: Zygote
     events: EventRecorder
     devices: Devices
+    admission: Admission
     template: Callable[[], Template]  # blocks until it is made; called in threads
     host_variables: Mapping[str, str]
     host_path: tuple[str, ...]
