@@ -13,7 +13,7 @@ import logging
 from dataclasses import replace
 from pathlib import Path
 
-from kubesim.kubelet import aftermath, shims
+from kubesim.kubelet import aftermath, memory, shims
 from kubesim.kubelet.addresses import HOST
 from kubesim.kubelet.containers import Attempt, ContainerView, JsonObject, PodView
 from kubesim.kubelet.handlers import Target
@@ -22,6 +22,7 @@ from kubesim.kubelet.link import Link
 from kubesim.kubelet.probing import PodProbes
 from kubesim.kubelet.reconcile import TERMINAL, Decision, Start, decide
 from kubesim.kubelet.records import PodRecord, from_status
+from kubesim.kubelet.refreshing import Refresher
 from kubesim.kubelet.shims import ShimError
 from kubesim.kubelet.starting import Starter
 from kubesim.kubelet.status import pod_status
@@ -61,6 +62,9 @@ class PodWorker:
         )
         self._retry = FIRST_RETRY
         self._is_admitted = False
+        self._has_told_failure = False
+        self._refresher = Refresher(surroundings, self.folder)
+        self.limited: list[memory.Limited] = []
         self._finished = False
 
     @property
@@ -124,13 +128,15 @@ class PodWorker:
             decision = decide(view, self._with.clock())
             if any(start.container not in self._starter.problems for start in decision.start):
                 self._wake.set()  # what was started makes room for the next
+        self.limited = memory.limits_of(view, self.folder.attempt)
         self._probes.follow(view)
         await self._stopping.carry_out(view, decision)
         await self._report(view, decision)
         if decision.let_go:
             await self._let_go()
             return None
-        times = [decision.wake_at, *self._stopping.times]
+        await self._refresh(view)
+        times = [decision.wake_at, self._refresher.due_at, *self._stopping.times]
         if self._starter.problems:
             times.append(self._retry_at())
         else:
@@ -174,6 +180,12 @@ class PodWorker:
             pod_ip=self.record.ip if self.record else str(status.get("podIP") or ""),
             prepared=self.folder.prepared,
         )
+
+    async def _refresh(self, view: PodView) -> None:
+        try:
+            await self._refresher.step(view)
+        except (KubeError, TimeoutError) as error:
+            log.info("pod %s: its volumes were not looked at: %s", self._name(), error)
 
     def _add_health(self, pod: JsonObject, known: dict[str, ContainerView]) -> None:
         spec = pod.get("spec") or {}
@@ -274,6 +286,9 @@ class PodWorker:
         old = self.pod.get("status") or {}
         if old.get("phase") in TERMINAL and self.record is None:
             return  # it ended long ago, and nothing of it is known here that the API server does not know
+        if decision.failure is not None and old.get("phase") not in TERMINAL and not self._has_told_failure:
+            self._has_told_failure = True
+            self._with.events.normal(self.pod, *decision.failure)
         now = self._with.clock()
         status = pod_status(replace(view, pod=self.pod), decision, host_ip=HOST, now=now)
         if status["phase"] in TERMINAL:

@@ -109,6 +109,7 @@ class Starter:
             "container_id": f"process://{secrets.token_hex(32)}",
             "backoff": start.backoff,
             "gpus": gpus,
+            "message_policy": container.get("terminationMessagePolicy"),
         }
         await asyncio.to_thread(self._make_place, pod, container, start, declared, notes)
         self._with.events.normal(pod, "Created", "Container created", start.container)

@@ -30,4 +30,5 @@ class Surroundings:
     host_path: tuple[str, ...]
     allocatable: Mapping[str, str]
     taken_addresses: Callable[[], set[str]]
+    sync_every: float = 60.0  # seconds between looks at what the volumes of a running pod are made from
     clock: Callable[[], float] = time.time

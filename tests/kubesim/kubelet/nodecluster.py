@@ -32,6 +32,7 @@ class NodeCluster:
         self.root = root
         self.api = ApiServer(store)
         self.client = Client(InProcessTransport(self.api))
+        self.sync_every = 60.0
         self.kubelet: ProcessKubelet
         self._task: asyncio.Task[None] | None = None
 
@@ -53,7 +54,9 @@ class NodeCluster:
 
     async def start_kubelet(self) -> None:
         """A kubelet as the daemon would start it; its node is registered when this returns."""
-        self.kubelet = ProcessKubelet(self.client, NODE, self.root, self.api.nodes)
+        self.kubelet = ProcessKubelet(
+            self.client, NODE, self.root, self.api.nodes, sync_every=self.sync_every
+        )
         self._task = asyncio.create_task(self.kubelet.run(), name="the kubelet under test")
         await self.until(self._is_registered, "the node is ready")
 

@@ -9,6 +9,9 @@ from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
+import h2.config
+import h2.connection
+import h2.events
 import pytest
 
 from kubesim.cluster import pki
@@ -284,6 +287,82 @@ async def test_a_command_is_run_in_the_container_and_ended_at_its_timeout(box: B
     missing = await run("nonesuch")
     assert missing.outcome is UNKNOWN
     assert 'exec: "nonesuch": executable file not found in $PATH' in missing.output
+
+
+class Health2:
+    """A gRPC health service on the HTTP/2 of a well-known library."""
+
+    def __init__(self, *, data: bytes | None, trailers: list[tuple[str, str]]) -> None:
+        self.data = data
+        self.trailers = trailers
+        self.headers: dict[str, str] = {}
+        self.body = b""
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        connection = h2.connection.H2Connection(h2.config.H2Configuration(client_side=False))
+        connection.initiate_connection()
+        connection.ping(b"12345678")
+        writer.write(connection.data_to_send())
+        while data := await reader.read(65536):
+            for event in connection.receive_data(data):
+                if isinstance(event, h2.events.RequestReceived):
+                    self.headers = {name.decode(): value.decode() for name, value in event.headers}
+                elif isinstance(event, h2.events.DataReceived):
+                    self.body += event.data
+                elif isinstance(event, h2.events.StreamEnded):
+                    self.answer(connection, event.stream_id)
+            writer.write(connection.data_to_send())
+
+    def answer(self, connection: h2.connection.H2Connection, stream: int) -> None:
+        head = [(":status", "200"), ("content-type", "application/grpc")]
+        if self.data is None:
+            connection.send_headers(stream, [*head, *self.trailers], end_stream=True)
+            return
+        connection.send_headers(stream, head)
+        connection.send_data(stream, len(self.data).to_bytes(5) + self.data, pad_length=3)
+        connection.send_headers(stream, self.trailers, end_stream=True)
+
+
+OK = [("grpc-status", "0")]
+
+
+async def test_a_grpc_server_is_asked_for_the_health_of_a_service() -> None:
+    server = Health2(data=b"\x08\x01", trailers=OK)
+    async with serving(server.serve) as port:
+        action = {"grpc": {"port": port, "service": "inference"}}
+        assert await handlers.probe(action, target(), 5) == Result(GOOD, "service healthy")
+    assert server.headers[":path"] == "/grpc.health.v1.Health/Check"
+    assert server.headers["content-type"] == "application/grpc"
+    assert server.body == b"\0\0\0\0\x0b\x0a\x09inference"
+
+
+@pytest.mark.parametrize(
+    ("data", "trailers", "words"),
+    [
+        (b"\x08\x02", OK, 'service unhealthy (responded with "NOT_SERVING")'),
+        (b"", OK, 'service unhealthy (responded with "UNKNOWN")'),
+        (None, [("grpc-status", "12")], "it may not implement the grpc health protocol"),
+    ],
+)
+async def test_a_grpc_server_that_does_not_serve_fails_the_probe(
+    data: bytes | None, trailers: list[tuple[str, str]], words: str
+) -> None:
+    async with serving(Health2(data=data, trailers=trailers).serve) as port:
+        result = await handlers.probe({"grpc": {"port": port, "service": ""}}, target(), 5)
+    assert result.outcome is BAD
+    assert words in result.output
+
+
+async def test_what_speaks_no_grpc_fails_the_probe_within_its_timeout() -> None:
+    async def chat(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"220 mail.example ESMTP\r\n")
+        await reader.read()
+
+    async with serving(chat) as port:
+        result = await handlers.probe({"grpc": {"port": port}}, target(), 0.2)
+    assert result.outcome is BAD
+    refused = await handlers.probe({"grpc": {"port": port}}, target(), 1)
+    assert "connection refused" in refused.output
 
 
 # --- pods ---
