@@ -14,6 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from kubesim.kubelet import handlers, httpget
+from kubesim.kubelet.background import Tasks
 from kubesim.kubelet.containers import JsonObject
 from kubesim.kubelet.handlers import CommandError, Target
 
@@ -71,7 +72,8 @@ class PostStarts:
         self._changed = changed
         self._failed = failed
         self._states: dict[Path, str] = {}
-        self._tasks: dict[Path, asyncio.Task[None]] = {}
+        self._hooks: dict[Path, asyncio.Task[None]] = {}
+        self._tasks = Tasks()
 
     def state(self, directory: Path) -> str:
         """RUNNING, FAILED or nothing to tell."""
@@ -83,21 +85,18 @@ class PostStarts:
         if handler is None:
             return
         self._states[target.directory] = RUNNING
-        task = asyncio.create_task(self._run(handler, target), name=f"postStart {target.directory}")
-        self._tasks[target.directory] = task
+        name = f"postStart {target.directory}"
+        self._hooks[target.directory] = self._tasks.start(self._run(handler, target), name)
 
     def keep(self, running: set[Path]) -> None:
         """Forget the hooks of containers that have ended."""
         for directory in self._states.keys() - running:
             del self._states[directory]
-            self._tasks.pop(directory).cancel()
+            self._hooks.pop(directory).cancel()
 
     async def aclose(self) -> None:
         """End the hooks that still run."""
-        tasks = list(self._tasks.values())
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await self._tasks.aclose()
 
     async def _run(self, handler: JsonObject, target: Target) -> None:
         name = target.container["name"]

@@ -12,18 +12,16 @@ that a restart makes no pod unready.
 from __future__ import annotations
 
 import asyncio
-import logging
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from pathlib import Path
 
 from kubesim.kubelet import handlers, probes
+from kubesim.kubelet.background import Tasks
 from kubesim.kubelet.containers import Attempt, Health, JsonObject, PodView
 from kubesim.kubelet.handlers import Target
 from kubesim.kubelet.probes import LIVENESS, READINESS, STARTUP, Outcome, Probe, Result, Tally
-
-log = logging.getLogger(__name__)
 
 RETRIES = 3
 """How often a probe that could not be performed is tried before its result is unknown."""
@@ -126,6 +124,7 @@ class PodProbes:
         self._changed = changed
         self._complain = complain
         self._clock = clock
+        self._tasks = Tasks()
         self._probers: dict[Path, tuple[Prober, asyncio.Task[None]]] = {}
 
     def health(self, pod: JsonObject, container: JsonObject, attempt: Attempt) -> Health:
@@ -152,11 +151,8 @@ class PodProbes:
 
     async def aclose(self) -> None:
         """End all probing."""
-        tasks = [task for _, task in self._probers.values()]
-        for task in tasks:
-            task.cancel()
         self._probers.clear()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await self._tasks.aclose()
 
     def _begin(
         self, directory: Path, view: PodView, container: JsonObject, attempt: Attempt, found: list[Probe]
@@ -176,14 +172,8 @@ class PodProbes:
             complain=lambda reason, message: self._complain(name, reason, message),
             clock=self._clock,
         )
-        task = asyncio.create_task(prober.run(), name=f"probe {directory}")
-        task.add_done_callback(_report)
+        task = self._tasks.start(prober.run(), name=f"probe {directory}")
         self._probers[directory] = (prober, task)
-
-
-def _report(task: asyncio.Task[None]) -> None:
-    if not task.cancelled() and (error := task.exception()) is not None:
-        log.error("%s ended: a mistake in the kubelet", task.get_name(), exc_info=error)
 
 
 def _probes_of(container: JsonObject) -> list[Probe]:

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from kubesim.kubelet import aftermath, hooks, shims
+from kubesim.kubelet.background import Tasks
 from kubesim.kubelet.containers import JsonObject, PodView
 from kubesim.kubelet.events import EventRecorder
 from kubesim.kubelet.handlers import Target
@@ -32,6 +33,7 @@ SMALLEST_GRACE = 2.0
 class _Ending:
     """A container that is being ended."""
 
+    attempt: int
     kill_at: float
     task: asyncio.Task[None] | None = None
     turn: asyncio.Event = field(default_factory=asyncio.Event)
@@ -47,6 +49,7 @@ class Stopping:
         self._clock = clock
         self._directory = directory
         self._endings: dict[str, _Ending] = {}
+        self._tasks = Tasks()
 
     @property
     def times(self) -> list[float]:
@@ -65,14 +68,14 @@ class Stopping:
 
     async def aclose(self) -> None:
         """Leave the containers as they are."""
-        tasks = [ending.task for ending in self._endings.values() if ending.task is not None]
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await self._tasks.aclose()
 
     def _forget(self, view: PodView) -> None:
-        for name in self._endings.keys() - set(view.running):
-            ending = self._endings.pop(name)
+        for name, ending in list(self._endings.items()):
+            current = view.container(name).current
+            if current is not None and current.running and current.number == ending.attempt:
+                continue
+            del self._endings[name]  # it has ended, and may have been started again already
             if ending.task is not None:
                 ending.task.cancel()
 
@@ -99,11 +102,11 @@ class Stopping:
             self._events.normal(view.pod, "Killing", message, name)
         if known is not None and known.task is not None:
             known.task.cancel()
-        ending = self._endings[name] = _Ending(kill_at=kill_at)
+        ending = self._endings[name] = _Ending(attempt=current.number, kill_at=kill_at)
         if not held:
             ending.turn.set()
         target = Target(directory=directory, container=container, pod_ip=view.pod_ip)
-        ending.task = asyncio.create_task(
+        ending.task = self._tasks.start(
             self._carry_out_one(view.pod, target, hook, grace, ending), name=f"end {directory}"
         )
 

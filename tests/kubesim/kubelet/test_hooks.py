@@ -5,9 +5,15 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
+
+from kubesim.kubelet.containers import Attempt, ContainerView, PodView
+from kubesim.kubelet.events import EventRecorder
+from kubesim.kubelet.reconcile import Decision, Kill
+from kubesim.kubelet.stopping import Stopping
+from kubewire.client import Client
 
 from .nodecluster import NodeCluster, Pod, main_state, node_cluster
 
@@ -137,6 +143,27 @@ async def test_sidecars_end_after_the_containers_and_in_reverse_order(
     await cluster.delete("p")
     await cluster.until_gone("p")
     assert log.read_text() == "main\ntwo\none\n"
+
+
+async def test_an_ending_is_over_when_the_container_runs_again(root: Path) -> None:
+    events = EventRecorder(cast(Client, None), "node")
+    stopping = Stopping(
+        events=events, clock=lambda: 1000.0, directory=lambda name, number: root / name / str(number)
+    )
+    pod = {"metadata": {"name": "p", "namespace": "ns", "uid": "u"}, "spec": {"containers": [{"name": "c"}]}}
+
+    def attempt(number: int) -> PodView:
+        current = Attempt(number=number, started_at=900.0)
+        return PodView(pod=pod, containers={"c": ContainerView(current=current)})
+
+    kill = Kill(container="c", grace=5.0, message="Container c failed liveness probe, will be restarted")
+    try:
+        await stopping.carry_out(attempt(0), Decision(kill=(kill,)))
+        assert stopping.times == [1012.0]
+        await stopping.carry_out(attempt(1), Decision())
+        assert stopping.times == []
+    finally:
+        await stopping.aclose()
 
 
 async def _exists(path: Path) -> bool:
