@@ -8,7 +8,7 @@ are the caller's to retry.
 from __future__ import annotations
 
 import base64
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -93,12 +93,16 @@ async def read(
     )
 
 
-async def request_tokens(client: Client, pod: Mapping[str, Any]) -> dict[str, str]:
-    """A service account token for each projection that wants one."""
+async def request_tokens(
+    client: Client, pod: Mapping[str, Any], *, but: Container[str] = ()
+) -> dict[str, str]:
+    """A service account token for each projection that wants one, but for those whose key is given."""
     tokens: dict[str, str] = {}
     metadata = pod["metadata"]
     account = pod.get("spec", {}).get("serviceAccountName") or "default"
     for key, projection in referred(pod).tokens.items():
+        if key in but:
+            continue
         spec: dict[str, Any] = {
             "expirationSeconds": projection.get("expirationSeconds") or _TOKEN_LIFETIME,
             "boundObjectRef": {

@@ -2,9 +2,9 @@
 
 A plain process cannot have something mounted for it: a volume's folder is reached through a link at
 `$KUBESIM_ROOT/<mountPath>`, and nothing is ever created at the mount path of the machine itself. The content of
-configMap, secret, downwardAPI and projected volumes is worked out here as pure data (`files_of`) and written once, when
-the pod starts. A claim's folder is where its volume is on this machine. What a volume refers to is read elsewhere
-(`references.py`).
+configMap, secret, downwardAPI and projected volumes is worked out here as pure data (`files_of`), written when the pod
+starts (`payload.py`) and kept up to date while it runs (`refreshing.py`). A claim's folder is where its volume is on
+this machine. What a volume refers to is read elsewhere (`references.py`).
 """
 
 from __future__ import annotations
@@ -15,7 +15,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from kubesim.kubelet import payload
 from kubesim.kubelet.environment import Sources
+from kubesim.kubelet.payload import File
 from kubesim.kubelet.podfields import FieldError, field_value, resource_value
 
 _DEFAULT_MODE = 0o644
@@ -27,15 +29,6 @@ KNOWN = (
 
 class VolumeError(Exception):
     """A volume cannot be made: the pod waits, and an event FailedMount says why."""
-
-
-@dataclass(frozen=True, slots=True)
-class File:
-    """One file of a volume."""
-
-    path: str  # relative
-    data: bytes
-    mode: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,14 +107,10 @@ def write(directory: Path, volume: Mapping[str, Any], files: Iterable[File] | El
             _check_host_path(files.path, files.kind)
             directory.symlink_to(files.path)
         return
-    directory.mkdir(parents=True, exist_ok=True)
-    for file in files:
-        place = directory / file.path
-        place.parent.mkdir(parents=True, exist_ok=True)
-        temporary = place.with_name(f".{place.name}.new")
-        temporary.write_bytes(file.data)
-        temporary.chmod(file.mode)
-        temporary.replace(place)
+    if "emptyDir" in volume:
+        directory.mkdir(parents=True, exist_ok=True)
+    else:
+        payload.replace_files(directory, files)
 
 
 def link_mounts(root: Path, container: Mapping[str, Any], volumes: Path) -> None:
