@@ -189,12 +189,17 @@ class ProcessKubelet:
                             seen = {self._has_pod(pod, group) for pod in event.object["items"]}
                         if event.complete and (event.type == "RELISTED" or not complete):
                             complete = True
+                            self._know_all()
                             for uid in set(self._workers) - seen:
                                 self._lost_pod(uid)
             except KubeError as error:
                 log.warning("node %s cannot follow its pods: %s", self._node_name, error)
                 seen, complete = set(), False
                 await asyncio.sleep(RETRY)
+
+    def _know_all(self) -> None:
+        assert self._surroundings is not None
+        self._surroundings.admission.knows_all()
 
     def _has_pod(self, pod: JsonObject, group: asyncio.TaskGroup) -> str:
         uid = str(pod["metadata"]["uid"])
