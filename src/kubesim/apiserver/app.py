@@ -234,8 +234,6 @@ class ApiServer:
             if socket.accepted:
                 log.warning("%s ended: %r", request.path, error, exc_info=_unexpected(error))
                 return None
-            if isinstance(error, StatusError):
-                self.core.refusals.note(request, error)
             return self.failure(error)
         return None
 

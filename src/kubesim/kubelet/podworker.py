@@ -173,6 +173,7 @@ class PodWorker:
         for reported in [
             *(status.get("initContainerStatuses") or ()),
             *(status.get("containerStatuses") or ()),
+            *(status.get("ephemeralContainerStatuses") or ()),
         ]:
             if reported["name"] not in known and (lost := from_status(reported)) is not None:
                 known[reported["name"]] = lost
