@@ -9,6 +9,7 @@ from collections.abc import Callable
 from kubesim import errors
 from kubesim.apiserver.calls import Call
 from kubesim.apiserver.listoptions import (
+    EXPIRED_LIST,
     EXPIRED_PAGE,
     INCONSISTENT,
     ListOptions,
@@ -47,6 +48,8 @@ async def list_(call: Call) -> Reply:
     options = parse_list_options(call.request.query, call.rt, watch=False)
     revision, after, at, limit = await _place(call, options)
     try:
+        if at is not None:
+            call.store.kept(at)
         page = call.table.page(
             namespace=call.route.namespace,
             after=after,
@@ -54,8 +57,8 @@ async def list_(call: Call) -> Reply:
             at=at,
             accept=acceptor(options, call.storage),
         )
-    except Compacted as error:
-        raise _expired(call, options, error) from None
+    except Compacted:
+        raise _expired(options) from None
     metadata: JsonObject = {"resourceVersion": str(revision)}
     if page.last is not None:
         metadata["continue"] = make_token(revision, page.last)
@@ -86,9 +89,9 @@ async def _place(call: Call, options: ListOptions) -> tuple[int, str, int | None
     return store.revision, "", None, options.limit
 
 
-def _expired(call: Call, options: ListOptions, error: Compacted) -> StatusError:
+def _expired(options: ListOptions) -> StatusError:
     if not options.token:
-        return errors.gone(f"The resourceVersion for the provided list is too old. ({error})")
+        return errors.gone(EXPIRED_LIST)
     refusal = errors.gone(EXPIRED_PAGE)
     _, after = read_token(options.token)
     refusal.metadata = {"continue": make_token(INCONSISTENT, after)}
