@@ -204,7 +204,8 @@ class ApiServer:
             rt=rt,
             storage=storage,
             store=self.store,
-            renderer=Renderer(rt, storage, form, request),
+            renderer=Renderer(rt, storage, form, request, self.core.turns),
+            turns=self.core.turns,
         )
 
     async def channel(self, request: ApiRequest, protocols: list[str], socket: Socket) -> Reply | None:

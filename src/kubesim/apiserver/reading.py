@@ -46,6 +46,11 @@ async def get(call: Call) -> Reply:
 
 async def list_(call: Call) -> Reply:
     options = parse_list_options(call.request.query, call.rt, watch=False)
+    accept = acceptor(options, call.storage)
+    if accept is not None:
+        after = read_token(options.token)[1] if options.token else ""
+        candidates = call.table.all(call.route.namespace, after)
+        accept = await call.turns.judged(accept, candidates, options.limit and options.limit + 1)
     revision, after, at, limit = await _place(call, options)
     try:
         if at is not None:
@@ -55,7 +60,7 @@ async def list_(call: Call) -> Reply:
             after=after,
             limit=limit,
             at=at,
-            accept=acceptor(options, call.storage),
+            accept=accept,
         )
     except Compacted:
         raise _expired(options) from None
@@ -66,7 +71,7 @@ async def list_(call: Call) -> Reply:
             metadata["remainingItemCount"] = page.remaining
     elif call.rt.custom:
         metadata["continue"] = ""
-    return call.renderer.list(page.items, metadata)
+    return await call.renderer.list(page.items, metadata)
 
 
 async def _place(call: Call, options: ListOptions) -> tuple[int, str, int | None, int]:

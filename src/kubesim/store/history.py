@@ -31,7 +31,9 @@ class HistoryLimits:
 class History:
     """The recent changes of all tables, oldest first. `forgotten` is called for each change that goes."""
 
-    def __init__(self, limits: HistoryLimits, forgotten: Callable[[Change], None], compacted: int = 0) -> None:
+    def __init__(
+        self, limits: HistoryLimits, forgotten: Callable[[Change], None], compacted: int = 0
+    ) -> None:
         self.compacted = compacted
         """Changes up to this revision are gone, in one table or another."""
         self.limits = limits

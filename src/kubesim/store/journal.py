@@ -170,7 +170,9 @@ class Journal:
         if code == sqlite3.SQLITE_FULL:
             return DiskFull(f"the disk refused the write: {error}")
         self._doubtful = True
-        if code == sqlite3.SQLITE_IOERR_WRITE:  # a quota, or a limit on the size of files: the kernel has no room for it
+        if (
+            code == sqlite3.SQLITE_IOERR_WRITE
+        ):  # a quota, or a limit on the size of files: the kernel has no room for it
             return DiskFull(f"the disk refused the write: {error}")
         return StorageFailed(f"the disk failed: {error}")
 
@@ -182,7 +184,9 @@ class Journal:
         busy = self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]
         _, revision = self._read_meta()
         if busy or revision < self._durable:
-            raise CorruptStore(self._directory, f"it has lost revision {self._durable}, which was acknowledged")
+            raise CorruptStore(
+                self._directory, f"it has lost revision {self._durable}, which was acknowledged"
+            )
         self._connection.execute("BEGIN IMMEDIATE")
         self._connection.execute("DELETE FROM log WHERE revision > ?", (self._durable,))
         self._connection.execute("UPDATE meta SET value = ? WHERE name = 'revision'", (self._durable,))

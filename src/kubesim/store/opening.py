@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
-from kubesim.store.errors import CorruptStore, StoreError
 from kubesim.store.database import DATABASE, MARKER
-from kubesim.store.journal import Journal
+from kubesim.store.errors import CorruptStore, StoreError
 from kubesim.store.history import HistoryLimits
+from kubesim.store.journal import Journal
 from kubesim.store.store import Store
 
 StoreMode = Literal["memory", "durable"]

@@ -203,7 +203,9 @@ async def test_without_room_writes_are_refused_with_a_reason_and_reads_and_watch
         await write("first")
         with no_room(daemon_of(paths), paths.store):
             in_a_row, number = 0, 0
-            while in_a_row < 5:  # a refusal makes the store put its files in order, which may make room once more
+            while (
+                in_a_row < 5
+            ):  # a refusal makes the store put its files in order, which may make room once more
                 try:
                     await write(f"until-it-is-full-{(number := number + 1)}")
                     in_a_row = 0

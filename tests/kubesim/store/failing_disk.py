@@ -78,7 +78,9 @@ def seen(store: Store) -> dict[str, int]:
 
 
 async def sync(directory: Path) -> dict[str, object]:
-    placeholder = os.open("/dev/null", os.O_RDONLY)  # below the store's: moves the log's descriptor once it is closed
+    placeholder = os.open(
+        "/dev/null", os.O_RDONLY
+    )  # below the store's: moves the log's descriptor once it is closed
     store = open_store("durable", directory)
     told = {"before": await attempt(store, "before")}
     break_sync(descriptor_of("-wal"))

@@ -23,7 +23,9 @@ def run(*command: str) -> dict[str, Any]:
     return found
 
 
-@pytest.mark.skipif(platform.machine() not in SYSCALLS, reason="the numbers of the system calls are not known")
+@pytest.mark.skipif(
+    platform.machine() not in SYSCALLS, reason="the numbers of the system calls are not known"
+)
 def test_after_a_sync_that_failed_nothing_is_acknowledged_until_the_disk_can_be_trusted(
     tmp_path: Path,
 ) -> None:
@@ -47,9 +49,7 @@ def _own_mounts() -> bool:
 
 @pytest.mark.skipif(not _own_mounts(), reason="this user may not mount a small file system (unshare -rm)")
 def test_a_full_file_system_refuses_writes_and_takes_them_again_when_there_is_room(tmp_path: Path) -> None:
-    mounted = (
-        'mount -t tmpfs -o size=3m none "$1" && head -c 1m /dev/zero > "$1/ballast" && exec "$2" "$3" full "$1"'
-    )
+    mounted = 'mount -t tmpfs -o size=3m none "$1" && head -c 1m /dev/zero > "$1/ballast" && exec "$2" "$3" full "$1"'
     found = run("unshare", "-rm", "sh", "-c", mounted, "sh", str(tmp_path), sys.executable, SCRIPT)
     assert found["refused"].startswith("DiskFull: the disk refused the write: database or disk is full")
     assert found["mended"].isdigit()
