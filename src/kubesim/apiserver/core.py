@@ -18,6 +18,7 @@ from kubesim.apiserver.nodes import NodeDirectory
 from kubesim.apiserver.objects import Decoded
 from kubesim.apiserver.rbac.authorizer import RbacAuthorizer
 from kubesim.apiserver.requests import JsonObject
+from kubesim.apiserver.turns import Turns
 from kubesim.schema.registry import Registry, ResourceType
 from kubesim.store import Store
 
@@ -51,6 +52,7 @@ class Core:
         self.tokens = tokens
         self.authorizer = authorizer
         self.decoded = Decoded()
+        self.turns = Turns()
 
     def context(self) -> Context:
         """What strategies may know."""

@@ -59,9 +59,11 @@ class Table:
     def get(self, name: str) -> Stored | None:
         return self._objects.get(name)
 
-    def all(self, namespace: str | None = None) -> Iterator[Stored]:
-        """Objects in order of their names, of one namespace or of all, as they are now."""
+    def all(self, namespace: str | None = None, after: str = "") -> Iterator[Stored]:
+        """Objects in order of their names, of one namespace or of all, after the name `after`, as they are now."""
         low, high = self._range(namespace)
+        if after:
+            low = max(low, bisect_left(self._names, after + "\0", low, high))
         return (self._objects[name] for name in self._names[low:high])
 
     # Pages
