@@ -142,6 +142,19 @@ async def test_a_change_can_happen_although_its_answer_hangs(
     assert (await hanging).status == 201
 
 
+async def test_a_fault_that_is_spent_holds_whom_it_has_until_it_is_removed(
+    serving: Serving, faults: Faults, api: ApiServer
+) -> None:
+    fault = faults.add("hang", count=1)
+    hanging = asyncio.create_task(ask(serving, "GET", PATH))
+    await become(lambda: faults.get(fault.id).state == "spent")
+    assert api.faults is None
+    assert (await ask(serving, "GET", PATH)).status == 200
+    assert not hanging.done()
+    faults.remove(fault.id)
+    assert (await hanging).status == 200
+
+
 async def test_a_client_that_gives_up_frees_what_hangs_and_a_server_that_ends_waits_for_none(
     serving: Serving, faults: Faults, api: ApiServer, remote: Client
 ) -> None:

@@ -255,8 +255,8 @@ def _parameters(spec: Spec, kind: Kind) -> dict[str, Value]:
                 f"{spec.kind} has no parameter {name!r}.", remedy=f"Its parameters are: {takes}."
             )
     found = {name: kind.parameters[name].checked(name, value) for name, value in spec.parameters.items()}
-    defaults = {name: one.default for name, one in kind.parameters.items() if one.default is not None}
-    return {**defaults, **found}
+    known = {name: found.get(name, one.default) for name, one in kind.parameters.items()}
+    return {name: value for name, value in known.items() if value is not None}
 
 
 def _check_parameters(spec: Spec, parameters: dict[str, Value]) -> None:
