@@ -22,7 +22,7 @@ from kubesim import errors
 from kubesim.apiserver import bootstrap, deleting, endpoints, patching, reading, subresources, writing
 from kubesim.apiserver.admission import default_admission
 from kubesim.apiserver.allocation import DEFAULT_NETWORK, ServiceAddresses
-from kubesim.apiserver.asgi import Streams
+from kubesim.apiserver.asgi import Interfering, Streams
 from kubesim.apiserver.audit import Audit
 from kubesim.apiserver.auth import Attributes, Authenticator, authorize
 from kubesim.apiserver.calls import Call
@@ -103,6 +103,8 @@ class ApiServer:
         self.auth.authorizer = self.authorizer
         self.audit: Audit | None = None
         self.streams = Streams()
+        self.faults: Interfering | None = None
+        """Set while there are faults; what comes in over HTTP passes through them."""
         self.core = Core(
             store=store,
             registry=self.registry,
@@ -162,7 +164,7 @@ class ApiServer:
             return endpoints.answer(self, request, route)
         rt = self.registry.find(route.group, route.version, route.plural)
         verb = verb_of(request, route)
-        authorize(self.authorizer, request.user, _attributes(request, route, verb))
+        authorize(self.authorizer, request.user, attributes_of(request, route, verb))
         if rt is None:
             return endpoints.no_such_resource(self.registry, route)
         if rt.namespaced != (route.namespace is not None) and not _across(rt, route, verb):
@@ -226,7 +228,7 @@ class ApiServer:
             rt = self.registry.find(route.group, route.version, route.plural) if route else None
             if route is None or rt is None or route.subresource is None:
                 raise errors.no_such_path()
-            authorize(self.authorizer, request.user, _attributes(request, route, "create"))
+            authorize(self.authorizer, request.user, attributes_of(request, route, "create"))
             handler = subresources.find_channel(rt, route.subresource)
             if handler is None or self.streams.draining:
                 raise errors.bad_request("this resource cannot be opened as a WebSocket")
@@ -266,7 +268,8 @@ def verb_of(request: ApiRequest, route: Route) -> str:
     return table.get(request.method, request.method.lower())
 
 
-def _attributes(request: ApiRequest, route: Route, verb: str) -> Attributes:
+def attributes_of(request: ApiRequest, route: Route, verb: str) -> Attributes:
+    """What is to be done, for whoever decides about it."""
     namespace = route.namespace or ""
     if route.plural == "namespaces" and not route.group and route.name:
         namespace = route.name

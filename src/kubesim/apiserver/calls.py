@@ -39,6 +39,14 @@ class Call:
         return self.store.table(self.resource)
 
     @property
+    def newest(self) -> int:
+        """The revision of a read that names none: the store's, unless a fault makes this read a stale one."""
+        wanted = self.request.as_of
+        if wanted is None:
+            return self.store.revision
+        return min(max(wanted, self.table.forgotten), self.store.revision)
+
+    @property
     def namespace(self) -> str:
         return self.route.namespace or ""
 

@@ -38,7 +38,10 @@ async def get(call: Call) -> Reply:
         raise errors.unclassified(why)
     if version:
         await reach(call.store, int(version))
-    stored = call.table.get(call.key)
+    if call.request.as_of is None:
+        stored = call.table.get(call.key)
+    else:
+        stored = call.table.state(call.key, max(call.newest, int(version or 0)))
     if stored is None:
         raise call.not_found()
     return call.renderer.one(stored)
@@ -85,13 +88,15 @@ async def _place(call: Call, options: ListOptions) -> tuple[int, str, int | None
             return store.revision, after, None, options.limit
         await reach(store, revision)
         return revision, after, revision, options.limit
-    if options.version == "0":
-        return store.revision, "", None, 0
-    if options.version:
+    limit = 0 if options.version == "0" else options.limit
+    if options.version and options.version != "0":
         await reach(store, options.revision)
         if options.match == "Exact" or (options.limit and not options.match):
             return options.revision, "", options.revision, options.limit
-    return store.revision, "", None, options.limit
+    if call.request.as_of is not None:
+        revision = max(call.newest, options.revision)
+        return revision, "", revision, limit
+    return store.revision, "", None, limit
 
 
 def _expired(options: ListOptions) -> StatusError:

@@ -32,6 +32,7 @@ from kubesim.apiserver.audit import Audit
 from kubesim.apiserver.inprocess import InProcessTransport
 from kubesim.apiserver.nodes import NodeDirectory
 from kubesim.apiserver.serve import TlsFiles, serve
+from kubesim.cluster.controlsocket import control_socket
 from kubesim.cluster.daemonfile import DaemonFile, write_daemon_file
 from kubesim.cluster.exitcodes import ExitCode
 from kubesim.cluster.files import try_lock
@@ -166,13 +167,17 @@ class Daemon:
             api.audit = Audit(self._paths.requests)
         await api.start()
         tls = TlsFiles(
-            certificate=self._pki.server_cert, key=self._pki.server_key, client_ca=self._pki.ca_cert
+            certificate=self._pki.server_cert,
+            key=self._pki.server_key,
+            client_ca=self._pki.ca_cert,
+            ca_key=self._pki.ca_key,
         )
         try:
             serving = await serve(api, "127.0.0.1", self._record.port, tls)
         except OSError as error:
             raise CannotStart(f"port {self._record.port}: {error.strerror or error}") from error
-        async with self._control_plane(api, nodes):
+        control = control_socket(self._paths.control, serving.faults.command)
+        async with self._control_plane(api, nodes), control:
             await self._ending.wait()
             await serving.stop(_STREAMS_GRACE)
 
