@@ -203,6 +203,18 @@ async def test_without_a_metrics_api_or_a_target_an_autoscaler_says_so() -> None
 
 
 @pytest.mark.anyio
+async def test_a_behavior_that_says_little_gets_the_rest() -> None:
+    async with control_plane() as cluster:
+        behavior = {"scaleDown": {"stabilizationWindowSeconds": 60}}
+        made = await cluster.client.create(AUTOSCALERS, autoscaler(behavior=behavior), "default")
+        every = {"type": "Percent", "value": 100, "periodSeconds": 15}
+        down = {"stabilizationWindowSeconds": 60, "selectPolicy": "Max", "policies": [every]}
+        assert made["spec"]["behavior"]["scaleDown"] == down
+        up = made["spec"]["behavior"]["scaleUp"]
+        assert (up["stabilizationWindowSeconds"], len(up["policies"])) == (0, 2)
+
+
+@pytest.mark.anyio
 async def test_the_bounds_hold_whatever_the_pods_use() -> None:
     async with control_plane() as cluster:
         await cluster.add_node("n")
