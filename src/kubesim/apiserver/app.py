@@ -19,7 +19,7 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 from kubesim import errors
-from kubesim.apiserver import bootstrap, deleting, endpoints, patching, reading, subresources, writing
+from kubesim.apiserver import bootstrap, deleting, endpoints, patching, reading, subresources, usage, writing
 from kubesim.apiserver.admission import default_admission
 from kubesim.apiserver.allocation import DEFAULT_NETWORK, ServiceAddresses
 from kubesim.apiserver.asgi import Interfering, Streams
@@ -117,6 +117,7 @@ class ApiServer:
             tokens=tokens,
         )
         self._definitions = Definitions(self.core)
+        self.nodes.when_metered = self.serve_usage
         self._storages: dict[ResourceType, ResourceType] = {}
         self._started = False
 
@@ -126,6 +127,10 @@ class ApiServer:
         await bootstrap.start(self.core)
         self._definitions.start()
         self._started = True
+
+    def serve_usage(self) -> None:
+        """From now on there is something to measure: serve `metrics.k8s.io`."""
+        usage.serve(self.registry)
 
     @property
     def ready(self) -> bool:

@@ -32,6 +32,7 @@ from kubesim.apiserver.audit import Audit
 from kubesim.apiserver.inprocess import InProcessTransport
 from kubesim.apiserver.nodes import NodeDirectory
 from kubesim.apiserver.serve import TlsFiles, serve
+from kubesim.apiserver.usage import pretends
 from kubesim.cluster.controlsocket import control_socket
 from kubesim.cluster.daemonfile import DaemonFile, write_daemon_file
 from kubesim.cluster.exitcodes import ExitCode
@@ -46,8 +47,8 @@ from kubesim.kubelet.process import ProcessKubelet
 from kubesim.scheduler.scheduler import Scheduler
 from kubesim.store import Store, StoreError, open_store
 from kubewire.client import Client
-from kubewire.informer import Informers
-from kubewire.resources import NODES, SERVICE_ACCOUNTS
+from kubewire.informer import Change, Informers
+from kubewire.resources import NODES, PODS, SERVICE_ACCOUNTS
 from kubewire.sharing import Sharing
 
 log = logging.getLogger("kubesim")
@@ -201,6 +202,7 @@ class Daemon:
             if self._record.process_node:
                 kubelet = _keep_up("kubelet", lambda: self._kubelet(api, nodes))
                 tasks.append(group.create_task(kubelet, name="kubelet"))
+            informers.of(PODS).subscribe(lambda change: _serve_usage(api, change))
             yield
             for task in tasks:
                 task.cancel()
@@ -232,6 +234,12 @@ async def _keep_up(name: str, run: Callable[[], Awaitable[None]]) -> None:
         except Exception:
             log.exception("the %s failed; it starts again in %g s", name, _REVIVAL)
         await asyncio.sleep(_REVIVAL)
+
+
+def _serve_usage(api: ApiServer, change: Change) -> None:
+    """A pod that pretends to use something can be measured."""
+    if change.new is not None and pretends(change.new):
+        api.serve_usage()
 
 
 def _is_default_account(account: dict[str, Any]) -> bool:
