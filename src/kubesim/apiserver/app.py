@@ -41,7 +41,7 @@ from kubesim.apiserver.routing import Route, parse_route
 from kubesim.apiserver.tokens import ServiceAccountTokens, Signer
 from kubesim.errors import StatusError
 from kubesim.schema.registry import Registry, ResourceType, builtin
-from kubesim.store import StorageFailed, Store, StoreClosed
+from kubesim.store import DiskFull, StorageFailed, Store, StoreClosed
 
 log = logging.getLogger(__name__)
 
@@ -206,7 +206,8 @@ class ApiServer:
             rt=rt,
             storage=storage,
             store=self.store,
-            renderer=Renderer(rt, storage, form, request),
+            renderer=Renderer(rt, storage, form, request, self.core.turns),
+            turns=self.core.turns,
         )
 
     async def channel(self, request: ApiRequest, protocols: list[str], socket: Socket) -> Reply | None:
@@ -236,8 +237,6 @@ class ApiServer:
             if socket.accepted:
                 log.warning("%s ended: %r", request.path, error, exc_info=_unexpected(error))
                 return None
-            if isinstance(error, StatusError):
-                self.core.refusals.note(request, error)
             return self.failure(error)
         return None
 
@@ -245,8 +244,10 @@ class ApiServer:
         """The Status for an error."""
         if isinstance(error, StoreClosed):
             error = errors.unavailable("the server is shutting down")
-        elif isinstance(error, StorageFailed):
+        elif isinstance(error, DiskFull):
             error = StatusError(507, "InsufficientStorage", f"{error}: {error.remedy}")
+        elif isinstance(error, StorageFailed):
+            error = errors.internal(f"{error}: {error.remedy}")
         elif isinstance(error, TimeoutError):
             error = errors.timeout("Timeout: request did not complete within the allotted timeout")
         elif not isinstance(error, StatusError):

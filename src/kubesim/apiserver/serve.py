@@ -15,12 +15,15 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
+from urllib.parse import unquote
 
 from uvicorn.config import Config
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from uvicorn.server import ServerState
+from websockets.http11 import Request
 
+from kubesim.apiserver import upgrade
 from kubesim.apiserver.app import ApiServer
 from kubesim.apiserver.asgi import AsgiApp
 from kubesim.apiserver.door import Door, reset
@@ -135,15 +138,46 @@ class _Http(HttpToolsProtocol):
         self.app_state = {**self.app_state, "connection": connection}
         self.app_state["open"].add(connection)
 
+    def _should_upgrade(self) -> bool:
+        return self._get_upgrade() == upgrade.TOKEN or super()._should_upgrade()
+
+    def handle_websocket_upgrade(self) -> None:
+        if self._get_upgrade() != upgrade.TOKEN:
+            super().handle_websocket_upgrade()
+            return
+        self.connections.discard(self)
+        path, _, query = self.url.partition(b"?")
+        self.scope["path"] = unquote(path.decode("ascii"))
+        self.scope["query_string"] = query
+        protocol = upgrade.SpdyUpgrade(cast(Any, self.scope), lambda: self._upgraded_lost(protocol))
+        self.connections.add(cast(Any, protocol))
+        task = protocol.start(cast(Any, self.app), self.transport)
+        self.tasks.add(task)
+        task.add_done_callback(self.tasks.discard)
+
+    def _upgraded_lost(self, protocol: upgrade.SpdyUpgrade) -> None:
+        self.connections.discard(cast(Any, protocol))
+        _lost(self.app_state)
+
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
         _lost(self.app_state)
 
 
 class _WebSocket(WebSocketsSansIOProtocol):
+    def handle_connect(self, event: Request) -> None:
+        # The application chooses the subprotocol. The library would only check that each offered name is a token, as
+        # RFC 6455 has it, and refuse kubectl's SPDY/3.1+portforward.k8s.io for its slash.
+        self.conn.process_subprotocol = _no_subprotocol  # type: ignore[method-assign, assignment]
+        super().handle_connect(event)
+
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
         _lost(self.app_state)
+
+
+def _no_subprotocol(_: object) -> None:
+    return None
 
 
 def _lost(app_state: dict[str, Any]) -> None:

@@ -39,6 +39,7 @@ from kubesim.cluster.files import try_lock
 from kubesim.cluster.home import ClusterPaths
 from kubesim.cluster.pki import PkiFiles
 from kubesim.cluster.record import ClusterRecord, read_record
+from kubesim.controllers.localvolumes import LocalProvisioner
 from kubesim.controllers.manager import all_controllers, run_all
 from kubesim.kubelet.proc import identify
 from kubesim.kubelet.process import ProcessKubelet
@@ -47,6 +48,7 @@ from kubesim.store import Store, StoreError, open_store
 from kubewire.client import Client
 from kubewire.informer import Informers
 from kubewire.resources import NODES, SERVICE_ACCOUNTS
+from kubewire.sharing import Sharing
 
 log = logging.getLogger("kubesim")
 
@@ -184,15 +186,16 @@ class Daemon:
         """Scheduler, controllers and the kubelet, each as a user of its own."""
         manager = Client(InProcessTransport(api, user="system:kube-controller-manager"))
         scheduler = Client(InProcessTransport(api, user="system:kube-scheduler"))
-        async with Informers(manager) as informers, asyncio.TaskGroup() as group:
+        async with Informers(manager, sharing=Sharing()) as informers, asyncio.TaskGroup() as group:
+            controllers = all_controllers(manager, informers, ca_pem=self._pki.ca_cert.read_text())
+            if self._record.process_node:
+                folder = self._paths.volumes.resolve()
+                controllers.append(LocalProvisioner(manager, informers, folder, node_name()))
             tasks = [
                 group.create_task(
                     _keep_up("scheduler", lambda: Scheduler(scheduler, informers).run()), name="scheduler"
                 ),
-                group.create_task(
-                    run_all(all_controllers(manager, informers, ca_pem=self._pki.ca_cert.read_text())),
-                    name="controllers",
-                ),
+                group.create_task(run_all(controllers), name="controllers"),
                 group.create_task(self._announce(informers), name="announce"),
             ]
             if self._record.process_node:
