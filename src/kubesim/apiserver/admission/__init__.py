@@ -1,5 +1,5 @@
-"""What looks at other objects before a write is accepted: namespaces, service accounts, priority classes, limits
-and quotas."""
+"""What looks at other objects before a write is accepted: namespaces, service accounts, priority classes, limits,
+quotas, policies and webhooks."""
 
 from __future__ import annotations
 
@@ -11,9 +11,10 @@ from kubesim.apiserver.admission.priority import Priority
 from kubesim.apiserver.admission.quota import Quotas
 from kubesim.apiserver.admission.serviceaccount import ServiceAccounts
 from kubesim.apiserver.admission.tolerations import DefaultTolerations
+from kubesim.apiserver.admission.webhooks import MutatingWebhooks, ValidatingWebhooks
 
 
-def default_admission(*more: Plugin) -> Admission:
+def default_admission(*late: Plugin) -> Admission:
     """The plugins that a real server runs without being told to, in its order, and then the given ones."""
     return Admission(
         (
@@ -23,7 +24,9 @@ def default_admission(*more: Plugin) -> Admission:
             TaintNewNodes(),
             Priority(),
             DefaultTolerations(),
-            *more,
         ),
-        (LimitRanges(), Quotas()),
+        (Quotas(),),
+        hooks=(MutatingWebhooks(),),
+        late=late,
+        validators=(LimitRanges(), ValidatingWebhooks()),
     )
