@@ -6,7 +6,9 @@ from __future__ import annotations
 from kubesim.apiserver.admission.base import Admission, Plugin
 from kubesim.apiserver.admission.lifecycle import NamespaceLifecycle
 from kubesim.apiserver.admission.limitrange import LimitDefaults, LimitRanges
+from kubesim.apiserver.admission.mutating import MutatingPolicies
 from kubesim.apiserver.admission.nodes import TaintNewNodes
+from kubesim.apiserver.admission.policies import ValidatingPolicies
 from kubesim.apiserver.admission.priority import Priority
 from kubesim.apiserver.admission.quota import Quotas
 from kubesim.apiserver.admission.serviceaccount import ServiceAccounts
@@ -26,7 +28,7 @@ def default_admission(*late: Plugin) -> Admission:
             DefaultTolerations(),
         ),
         (Quotas(),),
-        hooks=(MutatingWebhooks(),),
+        hooks=(MutatingPolicies(), MutatingWebhooks()),
         late=late,
-        validators=(LimitRanges(), ValidatingWebhooks()),
+        validators=(LimitRanges(), ValidatingPolicies(), ValidatingWebhooks()),
     )

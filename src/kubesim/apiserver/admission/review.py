@@ -161,6 +161,11 @@ def patched(document: JsonObject, said: Verdict) -> Any:
         raise errors.internal(str(wrong)) from None
     if not isinstance(operations, list):
         raise errors.internal("json: cannot unmarshal object into Go value of type jsonpatch.Patch")
+    return apply_operations(document, operations)
+
+
+def apply_operations(document: Any, operations: list[Any]) -> Any:
+    """Raises StatusError 500 with the operation that does not fit."""
     for operation in operations:
         try:
             document = json_patch(document, [operation])

@@ -1,4 +1,4 @@
-"""The object of a request in the version that a hook knows, and back."""
+"""The object of a request as a hook is to see it: in the version that it knows, and back."""
 
 from __future__ import annotations
 
@@ -41,3 +41,24 @@ async def taken_back(cluster: Cluster, attempt: Attempt, rt: ResourceType, made:
 def _converted(rt: ResourceType, to: ResourceType, obj: JsonObject) -> JsonObject:
     made = conversion.from_storage(to, conversion.to_storage(rt, obj))
     return {**made, "kind": to.kind, "apiVersion": to.api_version}
+
+
+_SYSTEM = ("uid", "creationTimestamp")
+
+
+def as_asked(attempt: Attempt, obj: JsonObject | None) -> JsonObject | None:
+    """The object without what the server has given it already, and webhooks get to see only later."""
+    if obj is None or attempt.operation != "CREATE" or "metadata" not in obj or attempt.of is not None:
+        return obj
+    hidden = (*_SYSTEM, "name") if attempt.name_generated else _SYSTEM
+    meta = {key: value for key, value in obj["metadata"].items() if key not in hidden}
+    return {**obj, "metadata": meta}
+
+
+def with_system_fields(attempt: Attempt, seen: JsonObject, made: JsonObject) -> JsonObject:
+    """What a hook has made of it, with what was hidden from it."""
+    if attempt.operation != "CREATE" or not isinstance(made.get("metadata"), dict) or attempt.of is not None:
+        return made
+    given = {key: seen["metadata"][key] for key in _SYSTEM if key in seen["metadata"]}
+    name = {"name": seen["metadata"]["name"]} if attempt.name_generated else {}
+    return {**made, "metadata": {**name, **made["metadata"], **given}}

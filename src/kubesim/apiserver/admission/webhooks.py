@@ -28,7 +28,7 @@ from kubesim.apiserver.admission.review import (
     review,
     verdict,
 )
-from kubesim.apiserver.admission.versions import in_version, taken_back
+from kubesim.apiserver.admission.versions import as_asked, in_version, taken_back, with_system_fields
 from kubesim.apiserver.requests import JsonObject
 from kubesim.errors import quoted
 from kubesim.schema.registry import ResourceType
@@ -36,7 +36,6 @@ from kubesim.schema.registry import ResourceType
 log = logging.getLogger(__name__)
 
 _GROUP = "admissionregistration.k8s.io"
-_SYSTEM = ("uid", "creationTimestamp")
 _SECONDS = 10
 
 
@@ -164,7 +163,7 @@ class MutatingWebhooks:
         self, cluster: Cluster, attempt: Attempt, summons: Summons, obj: JsonObject | None, again: Again
     ) -> JsonObject | None:
         seen = await in_version(cluster, attempt, summons.rt, obj)
-        shown = _as_asked(attempt, seen)
+        shown = as_asked(attempt, seen)
         said = await _answer(cluster, attempt, summons, shown, mutating=True)
         if said is None:
             return obj
@@ -203,24 +202,7 @@ class MutatingWebhooks:
         made = patched(shown, said)
         if made == shown:
             return obj
-        return await taken_back(cluster, attempt, summons.rt, _with_system_fields(attempt, seen, made))
-
-
-def _as_asked(attempt: Attempt, obj: JsonObject | None) -> JsonObject | None:
-    """The object without what the server has given it already, and webhooks get to see only later."""
-    if obj is None or attempt.operation != "CREATE" or "metadata" not in obj or attempt.of is not None:
-        return obj
-    hidden = (*_SYSTEM, "name") if attempt.name_generated else _SYSTEM
-    meta = {key: value for key, value in obj["metadata"].items() if key not in hidden}
-    return {**obj, "metadata": meta}
-
-
-def _with_system_fields(attempt: Attempt, seen: JsonObject, made: JsonObject) -> JsonObject:
-    if attempt.operation != "CREATE" or not isinstance(made.get("metadata"), dict) or attempt.of is not None:
-        return made
-    given = {key: seen["metadata"][key] for key in _SYSTEM if key in seen["metadata"]}
-    name = {"name": seen["metadata"]["name"]} if attempt.name_generated else {}
-    return {**made, "metadata": {**name, **made["metadata"], **given}}
+        return await taken_back(cluster, attempt, summons.rt, with_system_fields(attempt, seen, made))
 
 
 class ValidatingWebhooks:
