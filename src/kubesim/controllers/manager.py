@@ -21,6 +21,7 @@ from kubesim.controllers.job import JobController
 from kubesim.controllers.namespaces import NamespaceController
 from kubesim.controllers.nodelife import NodeLifecycle
 from kubesim.controllers.podgc import PodCollector
+from kubesim.controllers.policystatus import PolicyStatus
 from kubesim.controllers.quota import QuotaController
 from kubesim.controllers.replicaset import ReplicaSetController
 from kubesim.controllers.statefulset import StatefulSetController
@@ -66,6 +67,7 @@ def all_controllers(client: Client, informers: Informers, *, ca_pem: str) -> lis
         EventExpiry(client),
         QuotaController(client, informers),
         RoleAggregation(client, informers),
+        PolicyStatus(client, informers),
     ]
 
 

@@ -57,6 +57,13 @@ def compiled(
     makes: bool = False,
 ) -> cel.Program:
     """An expression of a webhook, or of a policy with these variables before it. Raises CelSyntax."""
+    return cel.compile_(expression, kinds_of(policy, params, declared, makes))
+
+
+def kinds_of(
+    policy: bool = False, params: bool = False, declared: tuple[str, ...] = (), makes: bool = False
+) -> dict[str, Kind]:
+    """The variables that there are."""
     kinds: dict[str, Kind] = {
         "object": DYN,
         "oldObject": DYN,
@@ -70,7 +77,7 @@ def compiled(
         kinds["params"] = DYN
     if makes:
         kinds |= cel.makes("Object", "JSONPatch")
-    return cel.compile_(expression, kinds)
+    return kinds
 
 
 def mistake(program_of: Callable[[], cel.Program], result: str) -> str:

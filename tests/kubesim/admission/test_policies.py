@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +12,10 @@ import pytest
 
 from kubesim.apiserver.app import ApiServer
 from kubesim.apiserver.audit import Audit
+from kubesim.controllers.policystatus import PolicyStatus, status_of
 from kubewire.client import Client
 from kubewire.errors import ApiError
+from kubewire.informer import Informers
 from kubewire.requests import Request, Response
 from kubewire.resources import CONFIG_MAPS, NAMESPACES, Resource
 
@@ -345,6 +349,51 @@ async def test_a_binding_cannot_both_deny_and_warn(client: Client) -> None:
         await bound(client, validationActions=["Deny", "Warn"])
 
 
+# Status
+
+
+def test_the_status_names_fields_that_the_kinds_of_a_policy_do_not_have() -> None:
+    found = status_of(
+        {
+            "metadata": {"generation": 2},
+            "spec": {
+                "paramKind": {"apiVersion": "v1", "kind": "ConfigMap"},
+                "matchConstraints": {"resourceRules": [{**rule(), "apiVersions": ["v1"]}]},
+                "validations": [
+                    {"expression": "object.spec.replicas > 1 && params.data.x == 'y'"},
+                    {"expression": "object.replicas > 1"},
+                    {"expression": "object.spec.replicas > '1'", "messageExpression": "params.none"},
+                ],
+            },
+        }
+    )
+    assert found["observedGeneration"] == 2
+    deployment = "apps/v1, Kind=Deployment: ERROR: <input>:1:"
+    undefined = "7: undefined field 'replicas'\n | object.replicas > 1\n | ......^"
+    one, two, three = found["typeChecking"]["expressionWarnings"]
+    assert one == {"fieldRef": "spec.validations[1].expression", "warning": f"{deployment}{undefined}"}
+    assert "found no matching overload for '_>_' applied to '(int, string)'" in two["warning"]
+    assert three["fieldRef"] == "spec.validations[2].messageExpression"
+
+
+async def test_the_controller_writes_the_status_of_the_present_generation(client: Client) -> None:
+    async with Informers(client) as informers:
+        controller = PolicyStatus(client, informers)
+        working = asyncio.create_task(controller.run())
+        try:
+            await policy(client, validations=[{"expression": "true"}])
+            async with asyncio.timeout(5):
+                async with contextlib.aclosing(client.watch(VALIDATING)) as events:
+                    async for event in events:
+                        status = (event.object or {}).get("status") or {}
+                        if status.get("observedGeneration") == 1:
+                            break
+            assert status == {"observedGeneration": 1, "typeChecking": {}}
+        finally:
+            working.cancel()
+            await asyncio.gather(working, return_exceptions=True)
+
+
 # Mutating
 
 
@@ -409,7 +458,8 @@ async def test_a_patch_is_made_of_operations(client: Client) -> None:
     await mutation(
         client,
         patched(
-            "has(object.data) ? [JSONPatch{op: 'add', path: '/metadata/labels/' + jsonpatch.escapeKey('a/b'), value: 'x'}, "
+            "has(object.data) ? [JSONPatch{op: 'add', value: 'x', path: '/metadata/labels/' + "
+            "jsonpatch.escapeKey('a/b')}, "
             "JSONPatch{op: 'test', path: '/data/a', value: '1'}] : []"
         ),
         patched("[JSONPatch{op: 'add', path: '/metadata/labels/size', value: string(size(object.data))}]"),
