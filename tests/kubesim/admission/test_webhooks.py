@@ -163,6 +163,21 @@ async def test_subresources_are_asked_about_by_their_own_kind(client: Client, ho
     ]
 
 
+async def test_opening_a_stream_into_a_pod_can_be_denied(client: Client, hooks: HookServer) -> None:
+    hooks.answers["/v"] = deny(code=403, message="no shell here")
+    rule = {"operations": ["CONNECT"], "apiGroups": [""], "apiVersions": ["v1"], "resources": ["pods/exec"]}
+    await configured(client, VALIDATING, hook(hooks, "v", "/v", rule))
+    pod = {"metadata": {"name": "p"}, "spec": {"nodeName": "n", "containers": [{"name": "c", "image": "i"}]}}
+    await client.create(PODS, pod, "default")
+    with pytest.raises(ApiError, match="denied the request: no shell here"):
+        async with client.exec("p", "default", ["sh", "-c", "true"]):
+            pass
+    (asked,) = hooks.requests("/v")
+    assert (asked["operation"], asked["subResource"], asked["oldObject"]) == ("CONNECT", "exec", None)
+    assert asked["kind"]["kind"] == asked["object"]["kind"] == "PodExecOptions"
+    assert asked["object"]["command"] == ["sh", "-c", "true"]
+
+
 async def test_the_scale_of_a_deployment_can_be_changed_by_a_webhook(
     client: Client, hooks: HookServer
 ) -> None:

@@ -8,6 +8,7 @@ from kubesim.apiserver.admission.lifecycle import NamespaceLifecycle
 from kubesim.apiserver.admission.limitrange import LimitDefaults, LimitRanges
 from kubesim.apiserver.admission.mutating import MutatingPolicies
 from kubesim.apiserver.admission.nodes import TaintNewNodes
+from kubesim.apiserver.admission.podsecurity import PodSecurity
 from kubesim.apiserver.admission.policies import ValidatingPolicies
 from kubesim.apiserver.admission.priority import Priority
 from kubesim.apiserver.admission.quota import Quotas
@@ -30,5 +31,5 @@ def default_admission(*late: Plugin) -> Admission:
         (Quotas(),),
         hooks=(MutatingPolicies(), MutatingWebhooks()),
         late=late,
-        validators=(LimitRanges(), ValidatingPolicies(), ValidatingWebhooks()),
+        validators=(LimitRanges(), PodSecurity(), ValidatingPolicies(), ValidatingWebhooks()),
     )

@@ -45,5 +45,8 @@ __all__ = [
 
 def compile_(expression: str, variables: dict[str, Kind]) -> Program:
     """A program over these variables. Raises CelSyntax for what cannot be right."""
-    tree = parse(expression)
-    return program(expression, tree, check(expression, tree, variables))
+    try:
+        tree = parse(expression)
+        return program(expression, tree, check(expression, tree, variables))
+    except RecursionError:
+        raise CelSyntax("expression recursion limit exceeded") from None
