@@ -9,6 +9,7 @@ make, libraries whose values are not JSON (quantities, URLs, addresses, the auth
 source, and an end to what runs too long. Expressions are pure: they see what they are given and nothing of the host.
 
     syntax      text -> tree; macros are nodes of their own
+    tree        the nodes, and how a place in the source is shown
     values      what values are, and when two are equal or one is less
     evaluation  tree -> closures
     functions   operators, conversions, times; strings and collections: cel-go's extensions; libraries: Kubernetes'
@@ -19,7 +20,8 @@ from __future__ import annotations
 
 from kubesim.schema.cel.checking import BOOL, DYN, INT, STRING, Kind, check, list_of, makes, map_of, object_of
 from kubesim.schema.cel.evaluation import Program, program
-from kubesim.schema.cel.syntax import CelSyntax, parse
+from kubesim.schema.cel.syntax import parse
+from kubesim.schema.cel.tree import CelSyntax
 from kubesim.schema.cel.values import Budget, CelError, Instance, Lazy, Optional
 
 __all__ = [
@@ -46,7 +48,7 @@ __all__ = [
 def compile_(expression: str, variables: dict[str, Kind]) -> Program:
     """A program over these variables. Raises CelSyntax for what cannot be right."""
     try:
-        tree = parse(expression)
-        return program(expression, tree, check(expression, tree, variables))
+        node = parse(expression)
+        return program(expression, node, check(expression, node, variables))
     except RecursionError:
         raise CelSyntax("expression recursion limit exceeded") from None

@@ -9,11 +9,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from kubesim.schema.cel import collections, strings, syntax
+from kubesim.schema.cel import collections, strings, tree
 from kubesim.schema.cel.evaluation import TYPES, namespaced
 from kubesim.schema.cel.functions import is_function, results
 from kubesim.schema.cel.libraries import OPAQUE
-from kubesim.schema.cel.syntax import CelSyntax, Node, complaint, dotted
+from kubesim.schema.cel.tree import CelSyntax, Node, complaint, dotted
 from kubesim.schema.cel.values import NAMES
 
 _LIBRARIES = (collections, strings)
@@ -67,10 +67,10 @@ MADE = ("Object", "JSONPatch")
 """The types of which policies make objects; `Object.spec` and so on are parts of the first."""
 
 
-def check(source: str, tree: Node, variables: Mapping[str, Kind]) -> str:
+def check(source: str, node: Node, variables: Mapping[str, Kind]) -> str:
     """The letter of the result's type. Raises CelSyntax with all mistakes."""
     checker = _Checker(source)
-    kind = checker.infer(tree, dict(variables))
+    kind = checker.infer(node, dict(variables))
     if checker.found:
         raise CelSyntax("\n".join(checker.found))
     return kind.letter
@@ -93,38 +93,38 @@ class _Checker:
 
     def infer(self, node: Node, scope: Scope) -> Kind:
         match node:
-            case syntax.Literal():
+            case tree.Literal():
                 return _literal(node)
-            case syntax.Name():
+            case tree.Name():
                 if node.name in scope:
                     return scope[node.name]
                 return Kind("T") if node.name in TYPES else self._undeclared(node, node.name)
-            case syntax.Select():
+            case tree.Select():
                 return self._select(node, scope)
-            case syntax.Has():
+            case tree.Has():
                 self._field(node, self.infer(node.of, scope), node.field)
                 return BOOL
-            case syntax.Index():
+            case tree.Index():
                 return self._index(node, scope)
-            case syntax.Call():
+            case tree.Call():
                 return self._call(node, scope)
-            case syntax.Both() | syntax.Either():
-                name = "_&&_" if isinstance(node, syntax.Both) else "_||_"
+            case tree.Both() | tree.Either():
+                name = "_&&_" if isinstance(node, tree.Both) else "_||_"
                 self._fits(node, name, [self.infer(node.left, scope), self.infer(node.right, scope)])
                 return BOOL
-            case syntax.Choice():
+            case tree.Choice():
                 return self._choice(node, scope)
-            case syntax.ListOf():
+            case tree.ListOf():
                 return list_of(_common([self.infer(item, scope) for item, _ in node.items]))
-            case syntax.MapOf():
+            case tree.MapOf():
                 for key, _, _ in node.items:
                     self.infer(key, scope)
                 return map_of(_common([self.infer(value, scope) for _, value, _ in node.items]))
-            case syntax.Made():
+            case tree.Made():
                 return self._made(node, scope)
-            case syntax.Loop():
+            case tree.Loop():
                 return self._loop(node, scope)
-            case syntax.Bind():
+            case tree.Bind():
                 return self._bind(node, scope)
         raise AssertionError(node)
 
@@ -137,7 +137,7 @@ class _Checker:
         to = f"({shown})" if receiver is None else f"{receiver}.({shown})"
         return self._wrong(node, f"found no matching overload for '{name}' applied to '{to}'")
 
-    def _select(self, node: syntax.Select, scope: Scope) -> Kind:
+    def _select(self, node: tree.Select, scope: Scope) -> Kind:
         path = dotted(node)
         if path in TYPES and path.partition(".")[0] not in scope:
             return Kind("T")
@@ -157,7 +157,7 @@ class _Checker:
             return of.fields[name] if name in of.fields else self._wrong(node, f"undefined field '{name}'")
         return of.item or DYN
 
-    def _index(self, node: syntax.Index, scope: Scope) -> Kind:
+    def _index(self, node: tree.Index, scope: Scope) -> Kind:
         of, key = self.infer(node.of, scope), self.infer(node.key, scope)
         item = of.item or DYN
         if of.letter == "o":
@@ -166,7 +166,7 @@ class _Checker:
             return self._no_overload(node, "_[_]", None, [of, key])
         return Kind("o", item) if node.optional else item
 
-    def _call(self, node: syntax.Call, scope: Scope) -> Kind:
+    def _call(self, node: tree.Call, scope: Scope) -> Kind:
         args = [self.infer(one, scope) for one in node.args]
         whole = namespaced(node)
         if whole and node.of is not None and dotted(node.of).partition(".")[0] not in scope:
@@ -200,20 +200,20 @@ class _Checker:
             return Kind("o", args[0])
         return Kind(letter)
 
-    def _choice(self, node: syntax.Choice, scope: Scope) -> Kind:
+    def _choice(self, node: tree.Choice, scope: Scope) -> Kind:
         condition, yes, no = (self.infer(one, scope) for one in (node.condition, node.yes, node.no))
         if condition.letter not in "b*" or _never_equal(yes, no):
             return self._no_overload(node, "_?_:_", None, [condition, yes, no])
         return yes if yes.letter == no.letter else DYN
 
-    def _made(self, node: syntax.Made, scope: Scope) -> Kind:
+    def _made(self, node: tree.Made, scope: Scope) -> Kind:
         if node.type.partition(".")[0] not in scope.get("", _NOTHING).name.split(","):
             return self._undeclared(node, node.type)
         for _, value, _ in node.fields:
             self.infer(value, scope)
         return Kind("m", name=node.type)
 
-    def _loop(self, node: syntax.Loop, scope: Scope) -> Kind:
+    def _loop(self, node: tree.Loop, scope: Scope) -> Kind:
         over = self.infer(node.over, scope)
         if over.letter not in "lm*":
             why = f"expression of type '{over}' cannot be range of a comprehension (must be list, map, or dynamic)"
@@ -237,7 +237,7 @@ class _Checker:
             return list_of(body)
         return map_of(body) if node.macro.startswith("transform") else BOOL
 
-    def _bind(self, node: syntax.Bind, scope: Scope) -> Kind:
+    def _bind(self, node: tree.Bind, scope: Scope) -> Kind:
         value = self.infer(node.value, scope)
         if node.macro == "bind":
             return self.infer(node.body, {**scope, node.name: value})
@@ -255,7 +255,7 @@ def makes(*types: str) -> dict[str, Kind]:
     return {"": Kind("*", name=",".join(types))}
 
 
-def _literal(node: syntax.Literal) -> Kind:
+def _literal(node: tree.Literal) -> Kind:
     if node.unsigned:
         return Kind("u")
     letters: dict[type, str] = {bool: "b", int: "i", float: "d", str: "s", bytes: "y", type(None): "n"}

@@ -10,9 +10,9 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from kubesim.schema.cel import syntax
+from kubesim.schema.cel import tree
 from kubesim.schema.cel.functions import is_function, overload
-from kubesim.schema.cel.syntax import Node, dotted
+from kubesim.schema.cel.tree import Node, dotted
 from kubesim.schema.cel.values import (
     NAMES,
     NONE,
@@ -63,24 +63,24 @@ class Program:
             raise CelError("expression recursion limit exceeded") from None
 
 
-def program(source: str, tree: Node, result: str) -> Program:
-    return Program(source, _step(tree, frozenset()), frozenset(free_names(tree)), result)
+def program(source: str, node: Node, result: str) -> Program:
+    return Program(source, _step(node, frozenset()), frozenset(free_names(node)), result)
 
 
 def free_names(node: Node, bound: frozenset[str] = frozenset()) -> Iterator[str]:
     """The names that are not bound by a macro."""
-    if isinstance(node, syntax.Name):
+    if isinstance(node, tree.Name):
         if node.name not in bound:
             yield node.name
         return
-    if isinstance(node, syntax.Loop):
+    if isinstance(node, tree.Loop):
         yield from free_names(node.over, bound)
         inner = bound | set(node.names)
         for one in (node.only, node.body):
             if one is not None:
                 yield from free_names(one, inner)
         return
-    if isinstance(node, syntax.Bind):
+    if isinstance(node, tree.Bind):
         yield from free_names(node.value, bound)
         yield from free_names(node.body, bound | {node.name})
         return
@@ -90,28 +90,28 @@ def free_names(node: Node, bound: frozenset[str] = frozenset()) -> Iterator[str]
 
 def children(node: Node) -> Iterator[Node]:
     match node:
-        case syntax.Select() | syntax.Has():
+        case tree.Select() | tree.Has():
             yield node.of
-        case syntax.Index():
+        case tree.Index():
             yield from (node.of, node.key)
-        case syntax.Call():
+        case tree.Call():
             if node.of is not None:
                 yield node.of
             yield from node.args
-        case syntax.Both() | syntax.Either():
+        case tree.Both() | tree.Either():
             yield from (node.left, node.right)
-        case syntax.Choice():
+        case tree.Choice():
             yield from (node.condition, node.yes, node.no)
-        case syntax.ListOf():
+        case tree.ListOf():
             yield from (item for item, _ in node.items)
-        case syntax.MapOf():
+        case tree.MapOf():
             for key, value, _ in node.items:
                 yield from (key, value)
-        case syntax.Made():
+        case tree.Made():
             yield from (value for _, value, _ in node.fields)
 
 
-def namespaced(node: syntax.Call) -> str:
+def namespaced(node: tree.Call) -> str:
     """The whole name of a function such as `math.greatest`, if this is a call of one."""
     if node.of is None:
         return ""
@@ -122,47 +122,47 @@ def namespaced(node: syntax.Call) -> str:
 
 def _step(node: Node, bound: frozenset[str]) -> Step:
     match node:
-        case syntax.Literal():
+        case tree.Literal():
             return _literal(node)
-        case syntax.Name():
+        case tree.Name():
             return _name(node, bound)
-        case syntax.Select():
+        case tree.Select():
             return _select(node, bound)
-        case syntax.Has():
+        case tree.Has():
             of, name = _step(node.of, bound), node.field
             return lambda env: _has(of(env), name)
-        case syntax.Index():
+        case tree.Index():
             of, key, optional = _step(node.of, bound), _step(node.key, bound), node.optional
             return lambda env: _index(of(env), key(env), optional)
-        case syntax.Call():
+        case tree.Call():
             return _call(node, bound)
-        case syntax.Both():
+        case tree.Both():
             return _logic(node.left, node.right, bound, decides=False)
-        case syntax.Either():
+        case tree.Either():
             return _logic(node.left, node.right, bound, decides=True)
-        case syntax.Choice():
+        case tree.Choice():
             return _choice(node, bound)
-        case syntax.ListOf():
+        case tree.ListOf():
             return _list(node, bound)
-        case syntax.MapOf():
+        case tree.MapOf():
             return _map(node, bound)
-        case syntax.Made():
+        case tree.Made():
             return _made(node, bound)
-        case syntax.Loop():
+        case tree.Loop():
             return _LOOPS[node.macro](node, bound)
-        case syntax.Bind():
+        case tree.Bind():
             return _bind(node, bound)
     raise AssertionError(node)
 
 
-def _literal(node: syntax.Literal) -> Step:
+def _literal(node: tree.Literal) -> Step:
     value = node.value
     if node.unsigned:
         value = UInt(value)
     return lambda env: value
 
 
-def _name(node: syntax.Name, bound: frozenset[str]) -> Step:
+def _name(node: tree.Name, bound: frozenset[str]) -> Step:
     name = node.name
     type_ = Type(name) if name in TYPES and name not in bound else None
 
@@ -177,7 +177,7 @@ def _name(node: syntax.Name, bound: frozenset[str]) -> Step:
     return get
 
 
-def _select(node: syntax.Select, bound: frozenset[str]) -> Step:
+def _select(node: tree.Select, bound: frozenset[str]) -> Step:
     path = dotted(node)
     if path in TYPES and path.partition(".")[0] not in bound:
         value = Type(path)
@@ -242,7 +242,7 @@ def _index(target: Any, key: Any, optional: bool) -> Any:
     return target[key]
 
 
-def _call(node: syntax.Call, bound: frozenset[str]) -> Step:
+def _call(node: tree.Call, bound: frozenset[str]) -> Step:
     whole = namespaced(node)
     if whole and dotted(node.of).partition(".")[0] in bound if node.of is not None else False:
         whole = ""
@@ -297,7 +297,7 @@ def _logic(left: Node, right: Node, bound: frozenset[str], *, decides: bool) -> 
     return logic
 
 
-def _choice(node: syntax.Choice, bound: frozenset[str]) -> Step:
+def _choice(node: tree.Choice, bound: frozenset[str]) -> Step:
     condition, yes, no = (_step(one, bound) for one in (node.condition, node.yes, node.no))
     return lambda env: yes(env) if _truth(condition(env)) else no(env)
 
@@ -312,7 +312,7 @@ def _given(value: Any, optional: bool) -> Iterator[Any]:
         yield value.value
 
 
-def _list(node: syntax.ListOf, bound: frozenset[str]) -> Step:
+def _list(node: tree.ListOf, bound: frozenset[str]) -> Step:
     steps = [(_step(item, bound), optional) for item, optional in node.items]
     return lambda env: [one for step, optional in steps for one in _given(step(env), optional)]
 
@@ -323,7 +323,7 @@ def _key(key: Any) -> Any:
     return key
 
 
-def _map(node: syntax.MapOf, bound: frozenset[str]) -> Step:
+def _map(node: tree.MapOf, bound: frozenset[str]) -> Step:
     steps = [(_step(key, bound), _step(value, bound), optional) for key, value, optional in node.items]
 
     def make(env: Env) -> dict[Any, Any]:
@@ -339,7 +339,7 @@ def _map(node: syntax.MapOf, bound: frozenset[str]) -> Step:
     return make
 
 
-def _made(node: syntax.Made, bound: frozenset[str]) -> Step:
+def _made(node: tree.Made, bound: frozenset[str]) -> Step:
     steps = [(name, _step(value, bound), optional) for name, value, optional in node.fields]
 
     def make(env: Env) -> Instance:
@@ -349,7 +349,7 @@ def _made(node: syntax.Made, bound: frozenset[str]) -> Step:
     return make
 
 
-def _bind(node: syntax.Bind, bound: frozenset[str]) -> Step:
+def _bind(node: tree.Bind, bound: frozenset[str]) -> Step:
     value, body, name, macro = (
         _step(node.value, bound),
         _step(node.body, bound | {node.name}),
@@ -374,7 +374,7 @@ def _bind(node: syntax.Bind, bound: frozenset[str]) -> Step:
 # Loops
 
 
-def _rounds(node: syntax.Loop, over: Any, env: Env) -> Iterator[tuple[Any, Env]]:
+def _rounds(node: tree.Loop, over: Any, env: Env) -> Iterator[tuple[Any, Env]]:
     """The key of each member, and the environment in which the body sees it; one environment, refilled."""
     inner = dict(env)
     names, budget = node.names, env[_BUDGET]
@@ -393,8 +393,8 @@ def _rounds(node: syntax.Loop, over: Any, env: Env) -> Iterator[tuple[Any, Env]]
         yield key, inner
 
 
-def _quantified(decides: bool) -> Callable[[syntax.Loop, frozenset[str]], Step]:
-    def make(node: syntax.Loop, bound: frozenset[str]) -> Step:
+def _quantified(decides: bool) -> Callable[[tree.Loop, frozenset[str]], Step]:
+    def make(node: tree.Loop, bound: frozenset[str]) -> Step:
         over, body = _step(node.over, bound), _step(node.body, bound | set(node.names))
 
         def run(env: Env) -> bool:
@@ -414,17 +414,17 @@ def _quantified(decides: bool) -> Callable[[syntax.Loop, frozenset[str]], Step]:
     return make
 
 
-def _exists_one(node: syntax.Loop, bound: frozenset[str]) -> Step:
+def _exists_one(node: tree.Loop, bound: frozenset[str]) -> Step:
     over, body = _step(node.over, bound), _step(node.body, bound | set(node.names))
     return lambda env: sum(_truth(body(inner)) for _, inner in _rounds(node, over(env), env)) == 1
 
 
-def _kept(node: syntax.Loop, bound: frozenset[str]) -> Step:
+def _kept(node: tree.Loop, bound: frozenset[str]) -> Step:
     over, body, name = _step(node.over, bound), _step(node.body, bound | set(node.names)), node.names[0]
     return lambda env: [inner[name] for _, inner in _rounds(node, over(env), env) if _truth(body(inner))]
 
 
-def _transformed(node: syntax.Loop, bound: frozenset[str]) -> Step:
+def _transformed(node: tree.Loop, bound: frozenset[str]) -> Step:
     """map, transformList, transformMap and transformMapEntry."""
     within = bound | set(node.names)
     over, body = _step(node.over, bound), _step(node.body, within)
@@ -453,7 +453,7 @@ def _transformed(node: syntax.Loop, bound: frozenset[str]) -> Step:
     return lambda env: [value for _, value in pairs(env)]
 
 
-_LOOPS: dict[str, Callable[[syntax.Loop, frozenset[str]], Step]] = {
+_LOOPS: dict[str, Callable[[tree.Loop, frozenset[str]], Step]] = {
     "all": _quantified(False),
     "exists": _quantified(True),
     "exists_one": _exists_one,
