@@ -94,6 +94,8 @@ class ApiRequest:
     body: bytes = b""
     user: User = ANONYMOUS
     notes: Notes = field(default_factory=Notes)
+    as_of: int | None = None
+    """A fault wants the answer of this revision, as if it were the newest."""
 
     @property
     def user_agent(self) -> str:

@@ -32,20 +32,24 @@ from kubesim.apiserver.audit import Audit
 from kubesim.apiserver.inprocess import InProcessTransport
 from kubesim.apiserver.nodes import NodeDirectory
 from kubesim.apiserver.serve import TlsFiles, serve
+from kubesim.apiserver.usage import pretends
+from kubesim.cluster.controlsocket import control_socket
 from kubesim.cluster.daemonfile import DaemonFile, write_daemon_file
 from kubesim.cluster.exitcodes import ExitCode
 from kubesim.cluster.files import try_lock
 from kubesim.cluster.home import ClusterPaths
 from kubesim.cluster.pki import PkiFiles
 from kubesim.cluster.record import ClusterRecord, read_record
+from kubesim.controllers.localvolumes import LocalProvisioner
 from kubesim.controllers.manager import all_controllers, run_all
 from kubesim.kubelet.proc import identify
 from kubesim.kubelet.process import ProcessKubelet
 from kubesim.scheduler.scheduler import Scheduler
 from kubesim.store import Store, StoreError, open_store
 from kubewire.client import Client
-from kubewire.informer import Informers
-from kubewire.resources import NODES, SERVICE_ACCOUNTS
+from kubewire.informer import Change, Informers
+from kubewire.resources import NODES, PODS, SERVICE_ACCOUNTS
+from kubewire.sharing import Sharing
 
 log = logging.getLogger("kubesim")
 
@@ -164,13 +168,17 @@ class Daemon:
             api.audit = Audit(self._paths.requests)
         await api.start()
         tls = TlsFiles(
-            certificate=self._pki.server_cert, key=self._pki.server_key, client_ca=self._pki.ca_cert
+            certificate=self._pki.server_cert,
+            key=self._pki.server_key,
+            client_ca=self._pki.ca_cert,
+            ca_key=self._pki.ca_key,
         )
         try:
             serving = await serve(api, "127.0.0.1", self._record.port, tls)
         except OSError as error:
             raise CannotStart(f"port {self._record.port}: {error.strerror or error}") from error
-        async with self._control_plane(api, nodes):
+        control = control_socket(self._paths.control, serving.faults.command)
+        async with self._control_plane(api, nodes), control:
             await self._ending.wait()
             await serving.stop(_STREAMS_GRACE)
 
@@ -179,20 +187,22 @@ class Daemon:
         """Scheduler, controllers and the kubelet, each as a user of its own."""
         manager = Client(InProcessTransport(api, user="system:kube-controller-manager"))
         scheduler = Client(InProcessTransport(api, user="system:kube-scheduler"))
-        async with Informers(manager) as informers, asyncio.TaskGroup() as group:
+        async with Informers(manager, sharing=Sharing()) as informers, asyncio.TaskGroup() as group:
+            controllers = all_controllers(manager, informers, ca_pem=self._pki.ca_cert.read_text())
+            if self._record.process_node:
+                folder = self._paths.volumes.resolve()
+                controllers.append(LocalProvisioner(manager, informers, folder, node_name()))
             tasks = [
                 group.create_task(
                     _keep_up("scheduler", lambda: Scheduler(scheduler, informers).run()), name="scheduler"
                 ),
-                group.create_task(
-                    run_all(all_controllers(manager, informers, ca_pem=self._pki.ca_cert.read_text())),
-                    name="controllers",
-                ),
+                group.create_task(run_all(controllers), name="controllers"),
                 group.create_task(self._announce(informers), name="announce"),
             ]
             if self._record.process_node:
                 kubelet = _keep_up("kubelet", lambda: self._kubelet(api, nodes))
                 tasks.append(group.create_task(kubelet, name="kubelet"))
+            informers.of(PODS).subscribe(lambda change: _serve_usage(api, change))
             yield
             for task in tasks:
                 task.cancel()
@@ -224,6 +234,12 @@ async def _keep_up(name: str, run: Callable[[], Awaitable[None]]) -> None:
         except Exception:
             log.exception("the %s failed; it starts again in %g s", name, _REVIVAL)
         await asyncio.sleep(_REVIVAL)
+
+
+def _serve_usage(api: ApiServer, change: Change) -> None:
+    """A pod that pretends to use something can be measured."""
+    if change.new is not None and pretends(change.new):
+        api.serve_usage()
 
 
 def _is_default_account(account: dict[str, Any]) -> bool:

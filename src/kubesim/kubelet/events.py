@@ -84,7 +84,7 @@ class EventRecorder:
             kind=kind,
             reason=reason,
             message=message[:1024],
-            field_path=f"spec.containers{{{container}}}" if container else "",
+            field_path=_field_path(pod, container) if container else "",
             at=self._clock(),
         )
         try:
@@ -129,3 +129,11 @@ class EventRecorder:
             "reportingComponent": "kubelet",
             "reportingInstance": self._node_name,
         }
+
+
+def _field_path(pod: dict[str, Any], container: str) -> str:
+    spec = pod.get("spec") or {}
+    for kind in ("initContainers", "ephemeralContainers"):
+        if any(one["name"] == container for one in spec.get(kind) or ()):
+            return f"spec.{kind}{{{container}}}"
+    return f"spec.containers{{{container}}}"

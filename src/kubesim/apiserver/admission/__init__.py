@@ -13,6 +13,7 @@ from kubesim.apiserver.admission.policies import ValidatingPolicies
 from kubesim.apiserver.admission.priority import Priority
 from kubesim.apiserver.admission.quota import Quotas
 from kubesim.apiserver.admission.serviceaccount import ServiceAccounts
+from kubesim.apiserver.admission.storageclass import DefaultStorageClass
 from kubesim.apiserver.admission.tolerations import DefaultTolerations
 from kubesim.apiserver.admission.webhooks import MutatingWebhooks, ValidatingWebhooks
 
@@ -27,6 +28,7 @@ def default_admission(*late: Plugin) -> Admission:
             TaintNewNodes(),
             Priority(),
             DefaultTolerations(),
+            DefaultStorageClass(),
         ),
         (Quotas(),),
         hooks=(MutatingPolicies(), MutatingWebhooks()),
