@@ -68,10 +68,25 @@ def add(paths: ClusterPaths, record: ClusterRecord, *, make_current: bool) -> No
 
 
 def remove(paths: ClusterPaths, record: ClusterRecord | None, *, force: bool = False) -> list[str]:
-    """Remove the context; what there is to say about it. Without a record the default file is looked at."""
-    if record is not None and not record.kubeconfig:
-        return []
-    file = Path(record.kubeconfig if record else default_file())
+    """Remove the context; what there is to say about it. The present default file is looked at too: the context may
+    have been written there by another `create`."""
+    recorded = record.kubeconfig if record else ""
+    said = _remove_from(Path(recorded), paths, record, force=force) if recorded else []
+    default = default_file()
+    if default != recorded and (record is None or _leads_to(Path(default), paths.context, record.server)):
+        said += _remove_from(Path(default), paths, record, force=force)
+    return said
+
+
+def _leads_to(file: Path, context: str, server: str) -> bool:
+    """Whether the context there is this cluster's; a file that is none of ours may be as broken as it likes."""
+    try:
+        return _server_of(file, context) == server
+    except KubeError:
+        return False
+
+
+def _remove_from(file: Path, paths: ClusterPaths, record: ClusterRecord | None, *, force: bool) -> list[str]:
     with _as_ours():
         server = _server_of(file, paths.context)
         if server is None:

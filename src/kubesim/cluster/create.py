@@ -96,6 +96,11 @@ def create(home: Home, wanted: Wanted, say: Say) -> Created:
             say(f"Cluster {wanted.name!r} exists already.")
             started = _start(paths, facts, record, wanted.wait, say)
             contexts.add(paths, started, make_current=wanted.make_current)
+            if wanted.kubeconfig and wanted.kubeconfig != started.kubeconfig:
+                # the same cluster, asked for by somebody with another KUBECONFIG
+                there = replace(started, kubeconfig=wanted.kubeconfig)
+                contexts.add(paths, there, make_current=wanted.make_current)
+                say(f"Wrote its context {paths.context!r} to {wanted.kubeconfig} too.")
             return Created(record=started, existed=True)
         return Created(record=_create(home, paths, wanted, facts, say), existed=False)
 

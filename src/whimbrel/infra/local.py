@@ -43,7 +43,7 @@ class LocalState(StrEnum):
 
 
 class Local:
-    """The cluster `local`, written into the first of the client's kubeconfig files."""
+    """The cluster `local`, written into the first of the client's kubeconfig files, whoever made it before."""
 
     name = NAME
 
@@ -122,6 +122,7 @@ class Local:
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
+            env={**os.environ, "KUBECONFIG": self._kubeconfig} if self._kubeconfig else None,
             start_new_session=True,
         )
         assert process.stdout
