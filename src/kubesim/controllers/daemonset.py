@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import datetime
 
+from kubesim import clock
 from kubesim.controllers.daemonplan import HASH, Daemons, pod_for
 from kubesim.controllers.family import Family, Indexes, in_batches, write_status
 from kubesim.controllers.objects import deleting, labels_of, phase, soonest, status_of, until_available
@@ -27,7 +28,7 @@ class DaemonSetController:
         informers: Informers,
         indexes: Indexes,
         *,
-        now: Callable[[], datetime] = lambda: datetime.now(UTC),
+        now: Callable[[], datetime] = clock.now,
     ) -> None:
         self._client = client
         self._now = now

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable
-from datetime import UTC, datetime
+from datetime import datetime
 
+from kubesim import clock
 from kubesim.controllers import objects
 from kubesim.controllers.family import Family, Indexes, in_batches, write_status
 from kubesim.controllers.objects import (
@@ -44,9 +45,7 @@ class ReplicaSetController:
 
     name = "replica sets"
 
-    def __init__(
-        self, client: Client, indexes: Indexes, *, now: Callable[[], datetime] = lambda: datetime.now(UTC)
-    ) -> None:
+    def __init__(self, client: Client, indexes: Indexes, *, now: Callable[[], datetime] = clock.now) -> None:
         self._client = client
         self._now = now
         self._sets = indexes.of(REPLICA_SETS)

@@ -7,8 +7,9 @@ them an owner.
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import datetime
 
+from kubesim import clock
 from kubesim.controllers.family import Family, Indexes, write_status
 from kubesim.controllers.objects import (
     deleting,
@@ -46,9 +47,7 @@ class StatefulSetController:
 
     name = "stateful sets"
 
-    def __init__(
-        self, client: Client, indexes: Indexes, *, now: Callable[[], datetime] = lambda: datetime.now(UTC)
-    ) -> None:
+    def __init__(self, client: Client, indexes: Indexes, *, now: Callable[[], datetime] = clock.now) -> None:
         self._client = client
         self._now = now
         self._sets = indexes.of(STATEFUL_SETS)

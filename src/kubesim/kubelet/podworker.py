@@ -11,12 +11,12 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from kubesim.clock import timestamp, wait
 from kubesim.kubelet import aftermath, containerfiles, environment, references, sandbox, shims, volumes
 from kubesim.kubelet.addresses import HOST, allocate
 from kubesim.kubelet.containers import Attempt, ContainerView, JsonObject, PodView
@@ -59,7 +59,7 @@ class Surroundings:
     host_path: tuple[str, ...]
     allocatable: Mapping[str, str]
     taken_addresses: Callable[[], set[str]]
-    clock: Callable[[], float] = time.time
+    clock: Callable[[], float] = timestamp
 
 
 class PodWorker:
@@ -409,11 +409,7 @@ class PodWorker:
 
     async def _sleep_until(self, at: float | None) -> None:
         pause = None if at is None else max(0.0, at - self._with.clock())
-        try:
-            async with asyncio.timeout(pause):
-                await self._wake.wait()
-        except TimeoutError:
-            return
+        await wait(self._wake, pause)
 
 
 def _container(pod: JsonObject, name: str) -> JsonObject:

@@ -11,12 +11,12 @@ import asyncio
 import logging
 import os
 import threading
-import time
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from pathlib import Path
 
 from kubesim.apiserver.nodes import ExecOptions, LogOptions, NodeDirectory, ProcessStream
+from kubesim.clock import timestamp
 from kubesim.kubelet import containerfiles, machine, nodeapi, venv
 from kubesim.kubelet.containers import JsonObject
 from kubesim.kubelet.devices import Devices
@@ -46,7 +46,7 @@ class ProcessKubelet:
         root: Path,
         nodes: NodeDirectory,
         *,
-        clock: Callable[[], float] = time.time,
+        clock: Callable[[], float] = timestamp,
     ) -> None:
         self._client = client
         self._node_name = node_name
