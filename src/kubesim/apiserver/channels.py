@@ -20,7 +20,7 @@ from kubesim.apiserver.requests import JsonObject
 
 STDIN, STDOUT, STDERR, ERROR, RESIZE, CLOSE = 0, 1, 2, 3, 4, 255
 EXEC_PROTOCOLS = ("v5.channel.k8s.io", "v4.channel.k8s.io")
-PORT_FORWARD_PROTOCOLS = ("v4.channel.k8s.io", "portforward.k8s.io")
+PORT_FORWARD_PROTOCOLS = ("v4.channel.k8s.io", "portforward.k8s.io", "")
 _BLOCK = 32 * 1024
 
 
@@ -42,7 +42,10 @@ class Socket(Messages, Protocol):
 
 
 def choose(offered: list[str], known: tuple[str, ...]) -> str | None:
-    """The first of the client's protocols that is known here."""
+    """The first of the client's protocols that is known here; a client that offers none speaks the protocol without a
+    name ("") where there is one, as kr8s does for ports."""
+    if not offered:
+        return "" if "" in known else None
     return next((protocol for protocol in offered if protocol in known), None)
 
 

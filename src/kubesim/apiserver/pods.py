@@ -256,7 +256,7 @@ async def port_forward(core: Core, call: Call, protocols: list[str], socket: Soc
     ports = _ports(call.request.query)
     protocol = channels.choose(protocols, channels.PORT_FORWARD_PROTOCOLS)
     if protocol is None or not ports:
-        known = ", ".join(channels.PORT_FORWARD_PROTOCOLS)
+        known = ", ".join(filter(None, channels.PORT_FORWARD_PROTOCOLS))
         raise errors.bad_request(f"unable to upgrade: port forwarding takes `ports` and one of {known}")
 
     async def dial(port: int) -> Any:
