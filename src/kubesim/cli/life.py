@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 import time
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from kubesim.cluster import create as creating
 from kubesim.cluster import delete as deleting
 from kubesim.cluster import stop as stopping
 from kubesim.cluster.errors import ClusterError
+from kubesim.cluster.exitcodes import ExitCode
 from kubesim.cluster.home import Home
 from kubesim.cluster.record import StoreKind
 
@@ -83,11 +85,13 @@ def stop(name: str, *, force: bool) -> None:
     _say(f"Cluster {name!r} is stopped.")
 
 
-def delete(name: str, *, every: bool, force: bool) -> None:
+def delete(name: str, *, every: bool, force: bool, yes: bool) -> None:
     """`kubesim delete cluster`; with `every`, one cluster that cannot be deleted does not keep the others."""
     home = Home.from_environment()
     errors: list[ClusterError] = []
     names = home.names() if every else [name]
+    if every and names and not yes:
+        _agree(names)
     for one in names:
         try:
             outcome = deleting.delete(home, one, force=force, say=_say)
@@ -109,3 +113,13 @@ def delete(name: str, *, every: bool, force: bool) -> None:
             f"{len(errors)} of {len(names)} clusters could not be deleted.", remedy=worst.remedy
         )
         raise summary
+
+
+def _agree(names: list[str]) -> None:
+    """Say which clusters "all" are, because others may have made them; a person at a terminal is asked."""
+    what = f"all clusters of this machine: {', '.join(names)}"
+    if not sys.stdin.isatty():
+        _say(f"Deleting {what}.")
+    elif not click.confirm(f"Delete {what}?", err=True):
+        _say("Nothing was deleted.")
+        raise click.exceptions.Exit(ExitCode.FAILED)

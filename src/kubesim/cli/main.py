@@ -6,14 +6,15 @@ remedy on standard error and a code of the registry (`kubesim.cluster.exitcodes`
 
 from __future__ import annotations
 
+import errno
 import sys
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any, NoReturn
 
 import click
 
 from kubesim import __version__
+from kubesim.cli import stdio
 from kubesim.cluster.errors import ClusterError
 from kubesim.cluster.exitcodes import ExitCode
 from kubesim.cluster.home import DEFAULT_NAME
@@ -174,16 +175,18 @@ def delete() -> None:
 @click.option("--name", help=f"Name of the cluster.  [default: {DEFAULT_NAME}]")
 @click.option("--all", "every", is_flag=True, help="Delete all clusters.")
 @click.option("--force", is_flag=True, help="Remove everything, even if its runtime is not available.")
-def delete_cluster(name: str | None, every: bool, force: bool) -> None:
+@click.option("-y", "--yes", is_flag=True, help="With --all: do not ask.")
+def delete_cluster(name: str | None, every: bool, force: bool, yes: bool) -> None:
     """Delete a cluster: its processes, its kubeconfig context, its data.
 
     If the data cannot be read, or a process does not answer or end, everything is kept unless --force is given.
+    --all names the clusters, also those that other programs made (`local` is whim's), and asks where it can.
     """
     from kubesim.cli import life
 
     if name is not None and every:
         raise click.UsageError("Give --name or --all, not both.")
-    life.delete(name or DEFAULT_NAME, every=every, force=force)
+    life.delete(name or DEFAULT_NAME, every=every, force=force, yes=yes)
 
 
 @cli.command("logs")
@@ -200,40 +203,61 @@ def logs(name: str, follow: bool, tail: int | None) -> None:
 @cli.command(
     "kubectl",
     context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False},
-    add_help_option=False,
 )
 @_name
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
-def kubectl(name: str, arguments: tuple[str, ...]) -> None:
-    """Run kubectl against a cluster: kubesim kubectl --name dev -- get pods."""
+def kubectl(name: str, arguments: tuple[str, ...]) -> int:
+    """Run kubectl against a cluster: kubesim kubectl --name dev -- get pods.
+
+    kubectl's own help: kubesim kubectl -- --help.
+    """
     from kubesim.cli import passthrough
 
-    passthrough.kubectl(name, arguments)
+    return passthrough.kubectl(name, arguments)
 
 
 def main() -> NoReturn:
     """Run a command and exit with its code."""
+    stdio.reopen_closed()
     try:
-        cli.main(prog_name="kubesim", standalone_mode=False)
+        code = _run()
+    except OSError:  # not even the error could be told
+        code = int(ExitCode.FAILED)
+    sys.exit(_delivered(code))
+
+
+def _run() -> int:
+    """The exit code of the command; its errors are told."""
+    try:
+        result = cli.main(prog_name="kubesim", standalone_mode=False)
+        return result if isinstance(result, int) else int(ExitCode.OK)
     except click.UsageError as error:
         error.show()
-        sys.exit(ExitCode.USAGE)
+        return int(ExitCode.USAGE)
     except (click.Abort, KeyboardInterrupt):
         click.echo("Interrupted. Repeat the command to finish its work.", err=True)
-        sys.exit(ExitCode.INTERRUPTED)
-    except click.exceptions.Exit as error:
-        sys.exit(error.exit_code)
+        return int(ExitCode.INTERRUPTED)
     except ClusterError as error:
         say_error(error)
-        sys.exit(error.exit_code)
-    except BrokenPipeError:  # `kubesim logs | head`
-        sys.stderr.close()
-        sys.exit(ExitCode.OK)
+        return int(error.exit_code)
+    except (BrokenPipeError, SystemExit):  # click ends the process when the reader of our output has left
+        stdio.give_up(1)
+        return int(ExitCode.OUTPUT_CLOSED)
     except OSError as error:
-        where = f"{Path(str(error.filename))}: " if error.filename else ""
-        click.echo(f"Error: {where}{error.strerror or error}", err=True)
-        sys.exit(ExitCode.FAILED)
-    sys.exit(ExitCode.OK)
+        stdio.undelivered()  # said once
+        click.echo(f"Error: {stdio.words(error)}.", err=True)
+        return int(ExitCode.FAILED)
+
+
+def _delivered(code: int) -> int:
+    """The code, unless what the command printed did not get out."""
+    problem = stdio.undelivered()
+    if problem is None:
+        return code
+    if problem.errno == errno.EPIPE:  # the reader left (`| head -1`): there is nobody to tell
+        return int(ExitCode.OUTPUT_CLOSED)
+    click.echo(f"Error: {stdio.words(problem)}.", err=True)
+    return code or int(ExitCode.FAILED)
 
 
 def say_error(error: ClusterError) -> None:

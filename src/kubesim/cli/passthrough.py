@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
-import sys
 import tempfile
 from pathlib import Path
 
@@ -17,8 +16,8 @@ from kubesim.cluster.home import Home
 from kubesim.cluster.inspect import look
 
 
-def kubectl(name: str, arguments: tuple[str, ...]) -> None:
-    """Run kubectl with a kubeconfig that holds this cluster only, and end with its exit code."""
+def kubectl(name: str, arguments: tuple[str, ...]) -> int:
+    """Run kubectl with a kubeconfig that holds this cluster only, and give its exit code."""
     paths = Home.from_environment().cluster(name)
     facts = look(paths, probe=False)
     if facts.record is None or facts.problems:
@@ -38,5 +37,4 @@ def kubectl(name: str, arguments: tuple[str, ...]) -> None:
         file = Path(directory) / "kubeconfig"
         file.touch(mode=0o600)
         file.write_text(yaml.safe_dump(contexts.whole(paths, facts.record)))
-        code = subprocess.call([program, *arguments], env={**os.environ, "KUBECONFIG": str(file)})
-    sys.exit(code)
+        return subprocess.call([program, *arguments], env={**os.environ, "KUBECONFIG": str(file)})

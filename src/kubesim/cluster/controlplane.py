@@ -23,6 +23,7 @@ from kubesim.apiserver.inprocess import InProcessTransport
 from kubesim.apiserver.nodes import NodeDirectory
 from kubesim.apiserver.serve import Serving, TlsFiles, serve
 from kubesim.cluster.pki import PkiFiles
+from kubesim.controllers.localvolumes import LocalProvisioner
 from kubesim.controllers.manager import all_controllers, run_all
 from kubesim.kubelet.process import ProcessKubelet
 from kubesim.scheduler.scheduler import Scheduler
@@ -30,6 +31,7 @@ from kubesim.store import Store
 from kubewire.client import Client
 from kubewire.informer import Informers
 from kubewire.resources import NODES, SERVICE_ACCOUNTS
+from kubewire.sharing import Sharing
 
 log = logging.getLogger("kubesim")
 
@@ -49,6 +51,7 @@ class Wanted:
     port: int = 0
     audit: Path | None = None  # where to write who asked for what
     process_node: Path | None = None  # what this machine keeps as a node; None when it is none
+    volumes: Path | None = None  # where this machine, as a node, makes volumes that are claimed
     environment: Environment | None = None
 
 
@@ -85,15 +88,15 @@ async def running(store: Store, wanted: Wanted) -> AsyncIterator[ControlPlane]:
         raise CannotListen(f"port {wanted.port}: {error.strerror or error}") from error
     manager = Client(InProcessTransport(api, user="system:kube-controller-manager"))
     scheduler = Client(InProcessTransport(api, user="system:kube-scheduler"))
-    async with Informers(manager) as informers, asyncio.TaskGroup() as group:
+    async with Informers(manager, sharing=Sharing()) as informers, asyncio.TaskGroup() as group:
+        controllers = all_controllers(manager, informers, ca_pem=pki.ca_cert.read_text())
+        if wanted.volumes is not None:
+            controllers.append(LocalProvisioner(manager, informers, wanted.volumes.resolve(), node_name()))
         tasks = [
             group.create_task(
                 _keep_up("scheduler", lambda: Scheduler(scheduler, informers).run()), name="scheduler"
             ),
-            group.create_task(
-                run_all(all_controllers(manager, informers, ca_pem=pki.ca_cert.read_text())),
-                name="controllers",
-            ),
+            group.create_task(run_all(controllers), name="controllers"),
         ]
         if wanted.process_node is not None:
             kubelet = _keep_up("kubelet", _kubelet(api, nodes, wanted.process_node))

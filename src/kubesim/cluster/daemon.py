@@ -146,6 +146,7 @@ class Daemon:
             port=self._record.port,
             audit=self._paths.requests if self._record.audit else None,
             process_node=self._paths.node if self._record.process_node else None,
+            volumes=self._paths.volumes if self._record.process_node else None,
         )
         try:
             async with running(store, wanted) as cluster, asyncio.TaskGroup() as group:

@@ -22,3 +22,4 @@ class ExitCode(IntEnum):
     NOT_STARTED = 10  # The cluster's daemon could not be started.
     NOT_READY = 11  # The time given by --wait passed before the cluster was ready; it goes on starting.
     INTERRUPTED = 130  # Ctrl-C; repeating the command finishes the work.
+    OUTPUT_CLOSED = 141  # Whoever read the output left, as `head` does.

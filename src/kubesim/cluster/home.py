@@ -8,6 +8,7 @@ $KUBESIM_HOME (default ~/.kubesim)
     ├── pki/                     certificates and keys (pki.py)
     ├── store/                   the durable store's data (kubesim.store)
     ├── node/                    what the process kubelet keeps (kubesim.kubelet)
+    ├── volumes/                 a folder per claim (kubesim.controllers.localvolumes)
     ├── daemon.json              which process serves it (daemonfile.py)
     ├── daemon.lock              held by the daemon as long as it lives
     ├── daemon.log               what the daemon has to say
@@ -68,6 +69,10 @@ class ClusterPaths:
     @property
     def node(self) -> Path:
         return self.root / "node"
+
+    @property
+    def volumes(self) -> Path:
+        return self.root / "volumes"
 
     @property
     def daemon(self) -> Path:

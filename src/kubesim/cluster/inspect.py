@@ -86,12 +86,16 @@ def look(paths: ClusterPaths, *, probe: bool = True, deep: bool = False) -> Fact
         daemon = find_daemon(paths)
     except ValueError as error:
         damage.append(str(error))
-        daemon = _search(paths.root)
+        daemon = search_daemon(paths.root)
     if record is not None:
+        if daemon is None and record.phase is Phase.CREATING:
+            daemon = search_daemon(paths.root)  # it may not have written itself down yet
         check = damages.deep if deep and daemon is None else damages.shallow
         damage += check(paths, record)
     silence = None
-    if probe and daemon and record and not PkiFiles(paths.pki).missing():
+    # the daemon of a cluster that is being created, or whose creation was interrupted, need not answer yet
+    creating = record is not None and record.phase is Phase.CREATING
+    if probe and daemon and record and not creating and not PkiFiles(paths.pki).missing():
         try:
             get(record, PkiFiles(paths.pki), "/livez")
         except NoAnswer as error:
@@ -110,11 +114,11 @@ def find_daemon(paths: ClusterPaths) -> Identity | None:
     if handle is not None:
         os.close(handle)
         return None
-    return _search(paths.root)
+    return search_daemon(paths.root)
 
 
-def _search(root: Path) -> Identity | None:
-    """The process whose command line says that it is the daemon of this directory."""
+def search_daemon(root: Path) -> Identity | None:
+    """The process whose command line says that it is the daemon of this directory, however far it has come."""
     wanted = [b"kubesim.cluster.daemon", os.fsencode(root)]
     for entry in Path("/proc").iterdir():
         if not entry.name.isdigit():

@@ -235,7 +235,7 @@ class Family:
 
     def _wake(self, child: Object) -> None:
         by = controller_of(child)
-        if by and by["kind"] == self.owner.kind and by["apiVersion"].split("/")[0] == self.owner.group:
+        if by and by["kind"] == self.owner.kind and by["apiVersion"].rpartition("/")[0] == self.owner.group:
             self._queue.add(f"{child['metadata']['namespace']}/{by['name']}")
 
     def _wake_matching(self, old: Object | None, new: Object) -> None:
@@ -247,8 +247,11 @@ class Family:
 
 
 def selector_of(owner: Object) -> LabelSelector:
-    """The selector of an owner's spec; an empty one selects nothing."""
-    found = from_object(owner["spec"].get("selector"))
+    """The selector of an owner's spec, labels alone in a ReplicationController; an empty one selects nothing."""
+    selector = owner["spec"].get("selector") or {}
+    if all(isinstance(value, str) for value in selector.values()):
+        selector = {"matchLabels": selector}
+    found = from_object(selector)
     return found if found.requirements else LabelSelector(nothing=True)
 
 

@@ -14,6 +14,7 @@ from kubesim.controllers.deployment import DeploymentController
 from kubesim.controllers.disruption import DisruptionController
 from kubesim.controllers.endpoints import EndpointsController
 from kubesim.controllers.endpointslices import EndpointSliceController
+from kubesim.controllers.ephemeral import EphemeralVolumes
 from kubesim.controllers.eventttl import EventExpiry
 from kubesim.controllers.family import Indexes
 from kubesim.controllers.garbage import GarbageCollector
@@ -22,9 +23,11 @@ from kubesim.controllers.namespaces import NamespaceController
 from kubesim.controllers.nodelife import NodeLifecycle
 from kubesim.controllers.podgc import PodCollector
 from kubesim.controllers.quota import QuotaController
-from kubesim.controllers.replicaset import ReplicaSetController
+from kubesim.controllers.replicaset import ReplicaSetController, ReplicationControllerController
 from kubesim.controllers.statefulset import StatefulSetController
 from kubesim.controllers.ttl import TtlController
+from kubesim.controllers.volumebinding import VolumeBinder
+from kubesim.controllers.volumeprotection import ClaimProtection, VolumeProtection
 from kubewire.client import Client
 from kubewire.informer import Informers
 
@@ -54,6 +57,7 @@ def all_controllers(client: Client, informers: Informers, *, ca_pem: str) -> lis
         PodCollector(client, informers),
         GarbageCollector(client, informers),
         ReplicaSetController(client, indexes),
+        ReplicationControllerController(client, indexes),
         DeploymentController(client, indexes),
         JobController(client, indexes),
         TtlController(client, indexes),
@@ -63,6 +67,10 @@ def all_controllers(client: Client, informers: Informers, *, ca_pem: str) -> lis
         DisruptionController(client, indexes),
         EndpointsController(client, indexes),
         EndpointSliceController(client, informers, indexes),
+        EphemeralVolumes(client, informers),
+        VolumeBinder(client, informers),
+        ClaimProtection(client, informers),
+        VolumeProtection(client, informers),
         EventExpiry(client),
         QuotaController(client, informers),
         RoleAggregation(client, informers),

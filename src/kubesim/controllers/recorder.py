@@ -40,10 +40,10 @@ class Recorder:
         text = message[:_MOST_TEXT]
         said = (metadata["uid"], reason, text)
         try:
-            if said in self._said and await self._again(said, metadata["namespace"]):
+            if said in self._said and await self._again(said, _space(metadata)):
                 return
             made = self._event(resource, about, kind, reason, text)
-            await self._client.create(EVENTS, made, metadata["namespace"])
+            await self._client.create(EVENTS, made, _space(metadata))
         except KubeError as error:
             log.debug("event %s of %s is lost: %s", reason, metadata["name"], error)
             return
@@ -69,12 +69,12 @@ class Recorder:
             "kind": "Event",
             "metadata": {
                 "name": f"{metadata['name']}.{int(now.timestamp() * 1e9):x}",
-                "namespace": metadata["namespace"],
+                "namespace": _space(metadata),
             },
             "involvedObject": {
                 "apiVersion": resource.api_version,
                 "kind": resource.kind,
-                "namespace": metadata["namespace"],
+                **({"namespace": metadata["namespace"]} if "namespace" in metadata else {}),
                 "name": metadata["name"],
                 "uid": metadata["uid"],
                 "resourceVersion": metadata.get("resourceVersion", ""),
@@ -89,3 +89,8 @@ class Recorder:
             "lastTimestamp": seconds(now),
             "count": 1,
         }
+
+
+def _space(metadata: Object) -> str:
+    """Where the events of an object are: in its namespace, or in `default` when it is in none."""
+    return str(metadata.get("namespace", "default"))

@@ -84,7 +84,7 @@ class EventRecorder:
             kind=kind,
             reason=reason,
             message=message[:1024],
-            field_path=f"spec.containers{{{container}}}" if container else "",
+            field_path=_field_path(pod, container) if container else "",
             at=self._clock(),
         )
         try:
@@ -129,3 +129,8 @@ class EventRecorder:
             "reportingComponent": "kubelet",
             "reportingInstance": self._node_name,
         }
+
+
+def _field_path(pod: dict[str, Any], container: str) -> str:
+    init = {one["name"] for one in (pod.get("spec") or {}).get("initContainers") or ()}
+    return f"spec.{'initContainers' if container in init else 'containers'}{{{container}}}"

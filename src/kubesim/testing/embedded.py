@@ -138,9 +138,9 @@ class EmbeddedCluster(Cluster):
     async def _running(self, store: Store) -> AsyncIterator[ControlPlane]:
         node = self._root / "node" if self._options.process_node else None
         environment = Environment(seed=self._options.seed)
-        async with running(
-            store, Wanted(pki=self._pki, process_node=node, environment=environment)
-        ) as cluster:
+        volumes = self._root / "volumes" if self._options.process_node else None
+        wanted = Wanted(pki=self._pki, process_node=node, volumes=volumes, environment=environment)
+        async with running(store, wanted) as cluster:
             await cluster.usable()
             if node is not None:
                 await cluster.node_ready()

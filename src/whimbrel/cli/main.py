@@ -6,14 +6,15 @@ that command is typed, and brings only what it needs.
 
 from __future__ import annotations
 
+import errno
 import importlib
-import os
 import sys
-from typing import Any
+from typing import NoReturn
 
 import click
 
 import whimbrel
+from whimbrel.cli import stdio
 from whimbrel.model.errors import WhimError
 from whimbrel.model.exitcodes import ExitCode
 
@@ -82,25 +83,45 @@ def show_error(error: WhimError) -> None:
         click.echo(f"  {'Try:' if index == 0 else '    '} {line}", err=True)
 
 
-def main(argv: list[str] | None = None) -> Any:
+def main(argv: list[str] | None = None) -> NoReturn:
     """Run `whim`; ends the process with a code of `ExitCode`."""
+    stdio.reopen_closed()
+    try:
+        code = _run(argv)
+    except OSError:  # not even the error could be told
+        code = int(ExitCode.FAILED)
+    sys.exit(_delivered(code))
+
+
+def _run(argv: list[str] | None) -> int:
+    """The exit code of the command; its errors are told."""
     try:
         result = cli.main(args=argv, prog_name="whim", standalone_mode=False)
-        code = result if isinstance(result, int) else int(ExitCode.OK)
-    except click.exceptions.Abort:
-        click.echo("\nInterrupted.", err=True)
-        code = int(ExitCode.INTERRUPTED)
+        return result if isinstance(result, int) else int(ExitCode.OK)
     except click.ClickException as error:
         error.show()
-        code = error.exit_code
+        return error.exit_code
     except WhimError as error:
         show_error(error)
-        code = int(error.exit_code)
-    except KeyboardInterrupt:
+        return int(error.exit_code)
+    except (click.exceptions.Abort, KeyboardInterrupt):
         click.echo("\nInterrupted.", err=True)
-        code = int(ExitCode.INTERRUPTED)
-    except BrokenPipeError:
-        # The reader of our output left (`whim status | head`): there is nobody to tell.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        code = int(ExitCode.OK)
-    sys.exit(code)
+        return int(ExitCode.INTERRUPTED)
+    except (BrokenPipeError, SystemExit):  # click ends the process when the reader of our output has left
+        stdio.give_up(1)
+        return int(ExitCode.OUTPUT_CLOSED)
+    except OSError as error:
+        stdio.undelivered()  # said once
+        click.echo(f"Error: {stdio.words(error)}.", err=True)
+        return int(ExitCode.FAILED)
+
+
+def _delivered(code: int) -> int:
+    """The code, unless what the command printed did not get out."""
+    problem = stdio.undelivered()
+    if problem is None:
+        return code
+    if problem.errno == errno.EPIPE:  # the reader left (`| head -1`): there is nobody to tell
+        return int(ExitCode.OUTPUT_CLOSED)
+    click.echo(f"Error: {stdio.words(problem)}.", err=True)
+    return code or int(ExitCode.FAILED)

@@ -29,3 +29,4 @@ class ExitCode(IntEnum):
     JOB_NOT_FOUND = 102  # There is no such job.
     JOB_CANCELLED = 103  # The job that was watched was cancelled.
     INTERRUPTED = 130  # Ctrl-C: this command detached or ended; work on the server goes on.
+    OUTPUT_CLOSED = 141  # Whoever read the output left, as `head` does; work on the server goes on.

@@ -144,3 +144,28 @@ def test_a_delete_that_was_killed_half_way_is_finished_by_the_next(home: Home, d
     (paths.pki / "ca.key").unlink()
     assert delete(home, "c", force=False, say=lambda _: None) is Outcome.DELETED
     assert not paths.root.exists()
+
+
+def test_all_clusters_are_named_before_they_are_deleted(home: Home, dead_cluster: Make) -> None:
+    """Others may have made them: `local` is whim's."""
+    dead_cluster("dev")
+    dead_cluster("local")
+    done = subprocess.run(
+        [sys.executable, "-m", "kubesim", "delete", "cluster", "--all"],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=30,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.startswith("Deleting all clusters of this machine: dev, local.\n")
+    assert home.names() == []
+
+
+def test_help_of_kubectl_needs_no_cluster(home: Home) -> None:
+    """Ours; kubectl's own comes after two dashes."""
+    done = subprocess.run(
+        [sys.executable, "-m", "kubesim", "kubectl", "-h"], capture_output=True, text=True, timeout=30
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "kubesim kubectl -- --help" in done.stdout

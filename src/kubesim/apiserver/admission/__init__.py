@@ -10,6 +10,7 @@ from kubesim.apiserver.admission.nodes import TaintNewNodes
 from kubesim.apiserver.admission.priority import Priority
 from kubesim.apiserver.admission.quota import Quotas
 from kubesim.apiserver.admission.serviceaccount import ServiceAccounts
+from kubesim.apiserver.admission.storageclass import DefaultStorageClass
 from kubesim.apiserver.admission.tolerations import DefaultTolerations
 
 
@@ -23,6 +24,7 @@ def default_admission(*more: Plugin) -> Admission:
             TaintNewNodes(),
             Priority(),
             DefaultTolerations(),
+            DefaultStorageClass(),
             *more,
         ),
         (LimitRanges(), Quotas()),
