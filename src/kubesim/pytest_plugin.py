@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from kubesim.cluster.pki import PkiFiles
+    from kubesim.faults import Faults
     from kubesim.testing import BlockingClient, Cluster, ClusterClock, EmbeddedCluster
 
 CONTEXT_VARIABLE = "KUBESIM_TEST_CONTEXT"
@@ -100,7 +101,7 @@ def kubesim_cluster(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Cluster]:
     """The session's cluster: `kubeconfig`, `context`, `server`, `client`, `connect()`, `namespace()`, `nodes()`; an
-    embedded one also has `clock`."""
+    embedded one also has `clock` and `faults`."""
     from kubesim import testing
 
     context = _context(request.config)
@@ -169,6 +170,18 @@ def kubesim_clock(kubesim_cluster: Cluster) -> ClusterClock:
     """The clock of the session's cluster: `now()` and `advance(seconds)`. It does not go back after the test; a test
     to which the time of day matters takes a fresh cluster and its `clock`."""
     return _embedded(kubesim_cluster, "the clock").clock
+
+
+@pytest.fixture
+def kubesim_faults(request: pytest.FixtureRequest, kubesim_cluster: Cluster) -> Iterator[Faults]:
+    """What goes wrong on the way to the session's cluster: `with kubesim_faults.inject("hang", verbs=["list"]): ...`,
+    or `add`, `list`, `remove`, `clear`. All that are left are removed after the test."""
+    for name in ("kubesim_namespace", "kubesim_nodes"):
+        if name in request.fixturenames:
+            request.getfixturevalue(name)  # made before, so that it is removed when no fault is left
+    faults = _embedded(kubesim_cluster, "the faults").faults
+    yield faults
+    faults.clear()
 
 
 @pytest.fixture

@@ -35,11 +35,31 @@ GZIP_ABOVE = 128 * 1024
 
 
 class Connection(Protocol):
-    """What the protocol of a connection offers beside ASGI: who is at the other end, and a word when it
-    goes."""
+    """What the protocol of a connection offers beside ASGI: who is at the other end, a word when it goes, and its
+    end in other ways than HTTP's."""
 
     @property
     def certificate_user(self) -> User | None: ...
+
+    @property
+    def is_lost(self) -> bool: ...
+
+    @property
+    def unsent(self) -> int:
+        """Bytes that the kernel has not taken yet."""
+        ...
+
+    def write(self, data: bytes) -> None:
+        """Bytes that are no HTTP."""
+        ...
+
+    def close(self) -> None: ...
+
+    def abort(self) -> None: ...
+
+    def reset(self) -> None:
+        """End it with RST."""
+        ...
 
     def on_lost(self, callback: Callable[[], None]) -> Callable[[], None]:
         """Call back when the connection is lost; returns a function that forgets the callback."""
@@ -94,10 +114,23 @@ class Streams:
                 forget()
 
 
+class Interfering(Protocol):
+    """Faults that are set: they serve in place of the application, and mostly let it."""
+
+    async def serve(
+        self,
+        app: Callable[[Scope, Receive, Send], Awaitable[None]],
+        scope: Scope,
+        receive: Receive,
+        send: Send,
+    ) -> None: ...
+
+
 class Answering(Protocol):
     """What the adapter needs of the API server."""
 
     streams: Streams
+    faults: Interfering | None
 
     def authenticate(self, headers: dict[str, str], certificate_user: User | None) -> User: ...
 
@@ -115,6 +148,13 @@ class AsgiApp:
         self._api = api
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        faults = self._api.faults
+        if faults is not None:
+            await faults.serve(self._serve, scope, receive, send)
+            return
+        await self._serve(scope, receive, send)
+
+    async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
             await self._http(scope, receive, send)
         elif scope["type"] == "websocket":
@@ -123,7 +163,7 @@ class AsgiApp:
     async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:
         connection: Connection | None = scope.get("state", {}).get("connection")
         reply: Reply | StreamReply
-        headers = _headers(scope)
+        headers = headers_of(scope)
         try:
             body = await _read_body(headers, receive)
             if body is None:
@@ -136,7 +176,7 @@ class AsgiApp:
             await self._api.streams.run(_send_stream(reply, send), connection)
             await send({"type": "http.response.body", "body": b"", "more_body": False})
         else:
-            await _send_reply(reply, wants_gzip(headers.get("accept-encoding", "")), send)
+            await send_reply(reply, wants_gzip(headers.get("accept-encoding", "")), send)
 
     def _request(
         self, scope: Scope, headers: dict[str, str], body: bytes, connection: Connection | None
@@ -149,13 +189,14 @@ class AsgiApp:
             headers=headers,
             body=body,
             user=user,
+            as_of=scope.get("as_of"),
         )
 
     async def _websocket(self, scope: Scope, receive: Receive, send: Send) -> None:
         connection: Connection | None = scope.get("state", {}).get("connection")
         await receive()  # websocket.connect
         socket = WebSocket(receive, send)
-        headers = _headers(scope)
+        headers = headers_of(scope)
         try:
             request = self._request(scope, headers, b"", connection)
             refused: Reply | None = None
@@ -221,7 +262,8 @@ class WebSocket:
             log.debug("closing a websocket: %r", error)
 
 
-def _headers(scope: Scope) -> dict[str, str]:
+def headers_of(scope: Scope) -> dict[str, str]:
+    """By their names in lower case."""
     headers: dict[str, str] = {}
     for raw_name, raw_value in scope["headers"]:
         name, value = raw_name.decode("latin-1"), raw_value.decode("latin-1")
@@ -248,7 +290,8 @@ async def _read_body(headers: dict[str, str], receive: Receive) -> bytes | None:
                 return b"".join(pieces) if size <= BODY_LIMIT else None
 
 
-async def _send_reply(reply: Reply, gzip_accepted: bool, send: Send) -> None:
+async def send_reply(reply: Reply, gzip_accepted: bool, send: Send) -> None:
+    """A whole answer, large ones in pieces."""
     size = reply.size
     headers = _response_headers(reply)
     compressed = gzip_accepted and size > GZIP_ABOVE and reply.status < 300

@@ -17,8 +17,8 @@ from kubesim.apiserver.kinds.base import Context
 from kubesim.apiserver.nodes import NodeDirectory
 from kubesim.apiserver.objects import Decoded
 from kubesim.apiserver.rbac.authorizer import RbacAuthorizer
-from kubesim.apiserver.refusals import Refusals
 from kubesim.apiserver.requests import JsonObject
+from kubesim.apiserver.turns import Turns
 from kubesim.schema.registry import Registry, ResourceType
 from kubesim.store import Store
 
@@ -52,7 +52,7 @@ class Core:
         self.tokens = tokens
         self.authorizer = authorizer
         self.decoded = Decoded()
-        self.refusals = Refusals()
+        self.turns = Turns()
 
     def context(self) -> Context:
         """What strategies may know."""

@@ -83,6 +83,8 @@ class ApiRequest:
     """Lower-case names."""
     body: bytes = b""
     user: User = ANONYMOUS
+    as_of: int | None = None
+    """A fault wants the answer of this revision, as if it were the newest."""
 
     @property
     def user_agent(self) -> str:

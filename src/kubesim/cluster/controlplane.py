@@ -22,6 +22,7 @@ from kubesim.apiserver.environment import Environment
 from kubesim.apiserver.inprocess import InProcessTransport
 from kubesim.apiserver.nodes import NodeDirectory
 from kubesim.apiserver.serve import Serving, TlsFiles, serve
+from kubesim.apiserver.usage import pretends
 from kubesim.cluster.pki import PkiFiles
 from kubesim.controllers.localvolumes import LocalProvisioner
 from kubesim.controllers.manager import all_controllers, run_all
@@ -29,8 +30,8 @@ from kubesim.kubelet.process import ProcessKubelet
 from kubesim.scheduler.scheduler import Scheduler
 from kubesim.store import Store
 from kubewire.client import Client
-from kubewire.informer import Informers
-from kubewire.resources import NODES, SERVICE_ACCOUNTS
+from kubewire.informer import Change, Informers
+from kubewire.resources import NODES, PODS, SERVICE_ACCOUNTS
 from kubewire.sharing import Sharing
 
 log = logging.getLogger("kubesim")
@@ -81,7 +82,7 @@ async def running(store: Store, wanted: Wanted) -> AsyncIterator[ControlPlane]:
     if wanted.audit is not None:
         api.audit = Audit(wanted.audit)
     await api.start()
-    tls = TlsFiles(certificate=pki.server_cert, key=pki.server_key, client_ca=pki.ca_cert)
+    tls = TlsFiles(certificate=pki.server_cert, key=pki.server_key, client_ca=pki.ca_cert, ca_key=pki.ca_key)
     try:
         serving = await serve(api, "127.0.0.1", wanted.port, tls)
     except OSError as error:
@@ -101,6 +102,7 @@ async def running(store: Store, wanted: Wanted) -> AsyncIterator[ControlPlane]:
         if wanted.process_node is not None:
             kubelet = _keep_up("kubelet", _kubelet(api, nodes, wanted.process_node))
             tasks.append(group.create_task(kubelet, name="kubelet"))
+        informers.of(PODS).subscribe(lambda change: _serve_usage(api, change))
         try:
             yield ControlPlane(api, serving, informers)
         finally:
@@ -123,6 +125,12 @@ async def _keep_up(name: str, run: Callable[[], Awaitable[None]]) -> None:
         except Exception:
             log.exception("the %s failed; it starts again in %g s", name, _REVIVAL)
         await asyncio.sleep(_REVIVAL)
+
+
+def _serve_usage(api: ApiServer, change: Change) -> None:
+    """A pod that pretends to use something can be measured."""
+    if change.new is not None and pretends(change.new):
+        api.serve_usage()
 
 
 def _is_default_account(account: dict[str, Any]) -> bool:

@@ -24,6 +24,7 @@ import uvloop
 
 from kubesim import __version__
 from kubesim.cluster.controlplane import CannotListen, ControlPlane, Wanted, running
+from kubesim.cluster.controlsocket import control_socket
 from kubesim.cluster.daemonfile import DaemonFile, write_daemon_file
 from kubesim.cluster.exitcodes import ExitCode
 from kubesim.cluster.files import try_lock
@@ -151,7 +152,8 @@ class Daemon:
         try:
             async with running(store, wanted) as cluster, asyncio.TaskGroup() as group:
                 announcing = group.create_task(self._announce(cluster), name="announce")
-                await self._ending.wait()
+                async with control_socket(self._paths.control, cluster.serving.faults.command):
+                    await self._ending.wait()
                 announcing.cancel()
         except CannotListen as error:
             raise CannotStart(str(error)) from error

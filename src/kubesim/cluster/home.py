@@ -10,6 +10,7 @@ $KUBESIM_HOME (default ~/.kubesim)
     ├── node/                    what the process kubelet keeps (kubesim.kubelet)
     ├── volumes/                 a folder per claim (kubesim.controllers.localvolumes)
     ├── daemon.json              which process serves it (daemonfile.py)
+    ├── control.sock             where commands speak to the daemon beside its API (controlsocket.py)
     ├── daemon.lock              held by the daemon as long as it lives
     ├── daemon.log               what the daemon has to say
     └── requests.log             the audit log of its API server, if it has one (kubesim.apiserver.audit)
@@ -85,6 +86,10 @@ class ClusterPaths:
     @property
     def log(self) -> Path:
         return self.root / "daemon.log"
+
+    @property
+    def control(self) -> Path:
+        return self.root / "control.sock"
 
     @property
     def requests(self) -> Path:

@@ -14,11 +14,13 @@ from enum import StrEnum
 from pathlib import Path
 
 from kubesim.cluster import damage as damages
+from kubesim.cluster.asking import ask
 from kubesim.cluster.daemonfile import read_daemon_file
+from kubesim.cluster.errors import ClusterError
 from kubesim.cluster.files import try_lock
 from kubesim.cluster.home import ClusterPaths
 from kubesim.cluster.pki import PkiFiles
-from kubesim.cluster.probe import NoAnswer, get
+from kubesim.cluster.probe import PROBE_TIMEOUT, NoAnswer, get
 from kubesim.cluster.record import ClusterRecord, Phase, RecordUnreadable, read_record
 from kubesim.kubelet.proc import Identity, identify
 
@@ -99,8 +101,18 @@ def look(paths: ClusterPaths, *, probe: bool = True, deep: bool = False) -> Fact
         try:
             get(record, PkiFiles(paths.pki), "/livez")
         except NoAnswer as error:
-            silence = f"its daemon (process {daemon.pid}) does not answer: {error}"
+            if not _on_purpose(paths):
+                silence = f"its daemon (process {daemon.pid}) does not answer: {error}"
     return Facts(exists=True, record=record, damage=tuple(damage), daemon=daemon, silence=silence)
+
+
+def _on_purpose(paths: ClusterPaths) -> bool:
+    """Whether the daemon lives, and has been told to keep its clients out."""
+    try:
+        faults = ask(paths, "fault.list", timeout=PROBE_TIMEOUT)["faults"]
+    except ClusterError:
+        return False
+    return any(fault["state"] == "active" for fault in faults)
 
 
 def find_daemon(paths: ClusterPaths) -> Identity | None:

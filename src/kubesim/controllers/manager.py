@@ -18,7 +18,9 @@ from kubesim.controllers.ephemeral import EphemeralVolumes
 from kubesim.controllers.eventttl import EventExpiry
 from kubesim.controllers.family import Indexes
 from kubesim.controllers.garbage import GarbageCollector
+from kubesim.controllers.hpa import Autoscaler
 from kubesim.controllers.job import JobController
+from kubesim.controllers.mirroring import EndpointsMirror
 from kubesim.controllers.namespaces import NamespaceController
 from kubesim.controllers.nodelife import NodeLifecycle
 from kubesim.controllers.podgc import PodCollector
@@ -67,6 +69,8 @@ def all_controllers(client: Client, informers: Informers, *, ca_pem: str) -> lis
         DisruptionController(client, indexes),
         EndpointsController(client, indexes),
         EndpointSliceController(client, informers, indexes),
+        EndpointsMirror(client, indexes),
+        Autoscaler(client, informers, indexes),
         EphemeralVolumes(client, informers),
         VolumeBinder(client, informers),
         ClaimProtection(client, informers),

@@ -9,6 +9,7 @@ anything of it is started; what runs already is not examined again when the kube
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -77,9 +78,15 @@ class Admission:
         self._client = client
         self._node_name = node_name
         self._shares: dict[str, Share] = {}
+        self._knows_all = asyncio.Event()
+
+    def knows_all(self) -> None:
+        """What ran here before the kubelet came has been counted: new pods can be decided on."""
+        self._knows_all.set()
 
     async def admit(self, pod: JsonObject) -> Rejection | None:
         """Decide on a new pod. Raises KubeError when the node cannot be read."""
+        await self._knows_all.wait()
         node = await self._client.get(NODES, self._node_name)
         uid = pod["metadata"]["uid"]
         others = [share for key, share in self._shares.items() if key != uid]

@@ -96,6 +96,11 @@ class PodView:
         return self.spec.get("containers") or ()
 
     @property
+    def ephemeral_containers(self) -> Sequence[JsonObject]:
+        """The containers that were added for debugging: started once, and no part of the pod's own fate."""
+        return self.spec.get("ephemeralContainers") or ()
+
+    @property
     def has_begun(self) -> bool:
         """Whether one of the pod's own containers was ever started: the init containers are behind it then."""
         return any(self.container(one["name"]).current is not None for one in self.main_containers)
@@ -104,6 +109,16 @@ class PodView:
     def running(self) -> list[str]:
         """The names of the containers that run."""
         return [name for name, view in self.containers.items() if view.current and view.current.running]
+
+
+def every_container(pod: Mapping[str, Any]) -> list[JsonObject]:
+    """All containers of a pod's spec: init containers, its own, and those for debugging."""
+    spec = pod.get("spec") or {}
+    return [
+        one
+        for kind in ("initContainers", "containers", "ephemeralContainers")
+        for one in spec.get(kind) or ()
+    ]
 
 
 def is_sidecar(container: Mapping[str, Any]) -> bool:

@@ -132,5 +132,8 @@ class EventRecorder:
 
 
 def _field_path(pod: dict[str, Any], container: str) -> str:
-    init = {one["name"] for one in (pod.get("spec") or {}).get("initContainers") or ()}
-    return f"spec.{'initContainers' if container in init else 'containers'}{{{container}}}"
+    spec = pod.get("spec") or {}
+    for kind in ("initContainers", "ephemeralContainers"):
+        if any(one["name"] == container for one in spec.get(kind) or ()):
+            return f"spec.{kind}{{{container}}}"
+    return f"spec.containers{{{container}}}"

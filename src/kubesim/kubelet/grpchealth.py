@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import struct
 
-from kubesim.kubelet.httpget import VERSION, dial_words, join
+from kubesim.kubelet.httpget import VERSION, dial_words, hang_up, join
 from kubesim.kubelet.probes import Outcome, Result
 
 _PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
@@ -51,7 +51,7 @@ async def check(host: str, port: int, service: str, timeout: float) -> Result:
     except (_CallError, OSError) as error:
         return _failure(f"error: health rpc probe failed: {error}")
     finally:
-        writer.close()
+        await hang_up(writer)
     if state != 1:
         return _failure(f'service unhealthy (responded with "{_STATES.get(state, state)}")')
     return Result(Outcome.SUCCESS, "service healthy")

@@ -108,5 +108,5 @@ async def _connect(action: JsonObject, target: Target, timeout: float) -> Result
         return Result(Outcome.FAILURE, f"dial tcp {httpget.join(host, port)}: i/o timeout")
     except OSError as error:
         return Result(Outcome.FAILURE, f"dial tcp {httpget.join(host, port)}: {httpget.dial_words(error)}")
-    writer.close()
+    await httpget.hang_up(writer)
     return Result(Outcome.SUCCESS)

@@ -137,7 +137,7 @@ async def _once(url: str, headers: list[tuple[str, str]]) -> tuple[Answer, str]:
             received = True
             parser.feed_data(data)
     finally:
-        writer.close()
+        await hang_up(writer)
     status = parser.get_status_code()
     if not received or not status:
         raise EOFError
@@ -162,6 +162,15 @@ def _unchecked() -> ssl.SSLContext:
 
 def _is_plain(error: ssl.SSLError) -> bool:
     return error.reason in ("WRONG_VERSION_NUMBER", "HTTP_REQUEST")
+
+
+async def hang_up(writer: asyncio.StreamWriter) -> None:
+    """Close a connection at once, whatever the other side does."""
+    writer.transport.abort()
+    try:
+        await writer.wait_closed()
+    except OSError:
+        return  # it had been broken before
 
 
 def dial_words(error: OSError) -> str:

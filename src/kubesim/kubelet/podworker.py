@@ -79,9 +79,11 @@ class PodWorker:
         """The pod as the API server has it now; None: it has not."""
         if pod is not None and self.pod is not None and _version(pod) < _version(self.pod):
             return  # older than the answer to our own last change
-        self.pod = pod
+        first, self.pod = self.pod is None, pod
         if pod is None:
             self._with.admission.release(self.uid)  # whoever comes next may have been bound already
+        elif first and self._has_begun(pod):
+            self._with.admission.keep(pod)
         self._wake.set()
 
     async def view(self) -> PodView:
@@ -145,20 +147,23 @@ class PodWorker:
         return min((at for at in times if at is not None), default=None)
 
     async def _admit(self, pod: JsonObject) -> bool:
-        """Have a new pod examined; whether it may be worked on. What has begun already is only counted."""
-        status = pod.get("status") or {}
-        if status.get("phase") not in TERMINAL:
-            if self.record is not None or status.get("startTime"):
-                self._with.admission.keep(pod)
-            elif "deletionTimestamp" not in pod["metadata"]:
-                rejection = await self._with.admission.admit(pod)
-                if rejection is not None:
-                    self._with.events.warning(pod, rejection.reason, rejection.message)
-                    message = f"Pod was rejected: {rejection.message}"
-                    await self._write({"phase": "Failed", "reason": rejection.reason, "message": message})
-                    return False
+        """Have a new pod examined; whether it may be worked on. What has begun already has been counted."""
+        ended = (pod.get("status") or {}).get("phase") in TERMINAL
+        if not ended and not self._has_begun(pod) and "deletionTimestamp" not in pod["metadata"]:
+            rejection = await self._with.admission.admit(pod)
+            if rejection is not None:
+                self._with.events.warning(pod, rejection.reason, rejection.message)
+                message = f"Pod was rejected: {rejection.message}"
+                await self._write({"phase": "Failed", "reason": rejection.reason, "message": message})
+                return False
         self._is_admitted = True
         return True
+
+    def _has_begun(self, pod: JsonObject) -> bool:
+        """Whether the pod was admitted before the kubelet was restarted, and has not ended."""
+        status = pod.get("status") or {}
+        begun = self.record is not None or bool(status.get("startTime"))
+        return begun and status.get("phase") not in TERMINAL
 
     async def _look(self) -> PodView:
         known = await asyncio.to_thread(self.folder.containers)
@@ -169,6 +174,7 @@ class PodWorker:
         for reported in [
             *(status.get("initContainerStatuses") or ()),
             *(status.get("containerStatuses") or ()),
+            *(status.get("ephemeralContainerStatuses") or ()),
         ]:
             if reported["name"] not in known and (lost := from_status(reported)) is not None:
                 known[reported["name"]] = lost

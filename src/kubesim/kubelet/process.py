@@ -23,6 +23,7 @@ from kubesim.kubelet.containers import JsonObject
 from kubesim.kubelet.devices import Devices
 from kubesim.kubelet.environment import host_path, host_variables
 from kubesim.kubelet.events import EventRecorder
+from kubesim.kubelet.metering import Metering
 from kubesim.kubelet.node import NodeAgent, capacity
 from kubesim.kubelet.podworker import PodWorker
 from kubesim.kubelet.records import PodFolder, PodRecord, pod_folders
@@ -70,12 +71,14 @@ class ProcessKubelet:
         self._root.chmod(0o700)
         here = await asyncio.to_thread(machine.inspect, self._root)
         self._surroundings = self._make_surroundings(here)
-        self._nodes.add(self._node_name, self)
+        metering = Metering(self._root)
+        self._nodes.add(self._node_name, self, metering)
         try:
             async with asyncio.TaskGroup() as group:
                 agent = NodeAgent(self._client, self._node_name, here, self._clock)
                 group.create_task(agent.run(), name="kubelet: node")
                 group.create_task(self._events.run(), name="kubelet: events")
+                group.create_task(metering.run(), name="kubelet: metering")
                 group.create_task(self._warm_up(), name="kubelet: warm up")
                 group.create_task(memory.watch(self._limited), name="kubelet: memory")
                 await self._adopt(group)
@@ -189,12 +192,17 @@ class ProcessKubelet:
                             seen = {self._has_pod(pod, group) for pod in event.object["items"]}
                         if event.complete and (event.type == "RELISTED" or not complete):
                             complete = True
+                            self._know_all()
                             for uid in set(self._workers) - seen:
                                 self._lost_pod(uid)
             except KubeError as error:
                 log.warning("node %s cannot follow its pods: %s", self._node_name, error)
                 seen, complete = set(), False
                 await asyncio.sleep(RETRY)
+
+    def _know_all(self) -> None:
+        assert self._surroundings is not None
+        self._surroundings.admission.knows_all()
 
     def _has_pod(self, pod: JsonObject, group: asyncio.TaskGroup) -> str:
         uid = str(pod["metadata"]["uid"])

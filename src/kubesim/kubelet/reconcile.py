@@ -7,7 +7,8 @@ The order is Kubernetes': init containers one after the other, each to its succe
 restart always) in that order too, each until it is up; then all containers side by side, but none before the postStart
 hook of the one before it is done. At the end sidecars go last, in reverse order. What ends is restarted by the restart
 policy, the first time at once, then after 10 s, 20 s, ... up to five minutes; ten good minutes forgive all. A container
-that its probes or its hook have given up is ended first.
+that its probes or its hook have given up is ended first. Ephemeral containers are started once, at any time, and ended
+with the pod.
 """
 
 from __future__ import annotations
@@ -72,6 +73,7 @@ def decide(view: PodView, now: float) -> Decision:
             stop=running, held=_held(view), grace=grace, let_go=deleting and not running, failure=failure
         )
     plan = _Plan(now)
+    _run_ephemeral_containers(view, plan)
     if _run_init_containers(view, plan):
         for container in view.main_containers:
             state = view.container(container["name"])
@@ -186,6 +188,11 @@ class _Plan:
             return
         self.backing_off.append((name, backoff))
         self.wake_at = at if self.wake_at is None else min(self.wake_at, at)
+
+
+def _run_ephemeral_containers(view: PodView, plan: _Plan) -> None:
+    for container in view.ephemeral_containers:
+        plan.keep(container, view.container(container["name"]), "Never")
 
 
 def _run_init_containers(view: PodView, plan: _Plan) -> bool:

@@ -12,6 +12,7 @@ from collections.abc import Container, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from kubesim.kubelet.containers import every_container
 from kubesim.kubelet.environment import Sources
 from kubesim.kubelet.volumes import claim_of, token_key
 from kubewire.client import Client
@@ -44,7 +45,7 @@ def referred(pod: Mapping[str, Any]) -> Referred:
     config_maps: set[str] = set()
     secrets: set[str] = set()
     tokens: dict[str, Mapping[str, Any]] = {}
-    for container in [*(spec.get("initContainers") or ()), *(spec.get("containers") or ())]:
+    for container in every_container(pod):
         for source in container.get("envFrom") or ():
             config_maps.update(_names(source.get("configMapRef"), "name"))
             secrets.update(_names(source.get("secretRef"), "name"))

@@ -15,7 +15,7 @@ from typing import Any
 
 from kubesim.kubelet import containerfiles, environment, references, sandbox, volumes
 from kubesim.kubelet.addresses import HOST, allocate
-from kubesim.kubelet.containers import JsonObject
+from kubesim.kubelet.containers import JsonObject, every_container
 from kubesim.kubelet.devices import GPU_RESOURCE, NoDevice
 from kubesim.kubelet.environment import ConfigError
 from kubesim.kubelet.link import Link
@@ -151,11 +151,7 @@ class Starter:
 
 
 def _container(pod: JsonObject, name: str) -> JsonObject:
-    spec = pod["spec"]
-    found: JsonObject = next(
-        one for one in [*(spec.get("initContainers") or ()), *spec["containers"]] if one["name"] == name
-    )
-    return found
+    return next(one for one in every_container(pod) if one["name"] == name)
 
 
 def _gpus(container: JsonObject) -> int:

@@ -39,6 +39,8 @@ def pod_status(view: PodView, decision: Decision, *, host_ip: str, now: float) -
         status |= {"podIP": view.pod_ip, "podIPs": [{"ip": view.pod_ip}]}
     if view.init_containers:
         status["initContainerStatuses"] = [_container(view, one, decision) for one in view.init_containers]
+    if view.ephemeral_containers:
+        status["ephemeralContainerStatuses"] = [_ephemeral(view, one) for one in view.ephemeral_containers]
     if decision.failure is not None:
         status["reason"], status["message"] = decision.failure
     generation = view.metadata.get("generation")
@@ -79,7 +81,7 @@ def _phase_of_mains(view: PodView, deleting: bool) -> str:
     ]
     if not deleting and any(restarts(view.restart_policy, code) for code in codes):
         return "Running"
-    if view.running:  # sidecars
+    if view.running:  # sidecars, or containers for debugging
         return "Running"
     return "Failed" if any(codes) else "Succeeded"
 
@@ -112,6 +114,25 @@ def _container(view: PodView, container: JsonObject, decision: Decision) -> Json
         "started": started,
         "state": state,
         "lastState": _state(last) if last is not None and last.exit is not None else {},
+    }
+
+
+def _ephemeral(view: PodView, container: JsonObject) -> JsonObject:
+    """A container for debugging is never ready, and nobody asks whether it has started."""
+    known = view.container(container["name"])
+    current = known.current
+    begun = current is not None and (current.running or current.exit is not None)
+    reason, message = known.problem or ("ContainerCreating", "")
+    waiting = {"reason": reason, "message": message} if message else {"reason": reason}
+    return {
+        "name": container["name"],
+        "image": container.get("image") or "",
+        "imageID": "",
+        "containerID": current.container_id if current is not None else "",
+        "restartCount": 0,
+        "ready": False,
+        "state": _state(current) if begun else {"waiting": waiting},
+        "lastState": {},
     }
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from kubesim.kubelet import aftermath, hooks, shims
 from kubesim.kubelet.background import Tasks
-from kubesim.kubelet.containers import JsonObject, PodView
+from kubesim.kubelet.containers import JsonObject, PodView, every_container
 from kubesim.kubelet.events import EventRecorder
 from kubesim.kubelet.handlers import Target
 from kubesim.kubelet.reconcile import Decision
@@ -141,5 +141,4 @@ class Stopping:
 
 def _container(view: PodView, name: str) -> JsonObject:
     """The container in the pod's spec; of a pod that is gone only the name is left."""
-    everyone = [*view.init_containers, *view.main_containers]
-    return next((one for one in everyone if one["name"] == name), {"name": name})
+    return next((one for one in every_container(view.pod) if one["name"] == name), {"name": name})

@@ -116,7 +116,10 @@ class Framework:
             names.append(pod.nominated)
         start = self._start % len(names) if names else 0
         for name in (*names[start:], *names[:start]):
-            rejection = self.passes(prepared, pod, nodes[name], nodes, nominated)
+            if name in nominated:
+                rejection = self.passes(prepared, pod, nodes[name], nodes, nominated)
+            else:
+                rejection = self.check(prepared, pod, nodes[name])
             if rejection is None:
                 candidates.append(nodes[name])
                 if len(candidates) >= self._most_candidates:
@@ -150,7 +153,7 @@ class Framework:
         nominated: Nominated,
     ) -> Rejection | None:
         """The first objection to a node, on which room is kept for pods that are as important and have cleared it."""
-        waiting = nominated.get(node.name) if nominated else None
+        waiting = nominated.get(node.name)
         held = [one for one in waiting.values() if _keeps_from(one, pod)] if waiting else []
         if held:
             full = node.having(held)

@@ -59,9 +59,22 @@ class Table:
     def get(self, name: str) -> Stored | None:
         return self._objects.get(name)
 
-    def all(self, namespace: str | None = None) -> Iterator[Stored]:
-        """Objects in order of their names, of one namespace or of all, as they are now."""
+    def state(self, name: str, at: int) -> Stored | None:
+        """The object as of revision `at`. Raises Compacted."""
+        if at < self.forgotten:
+            raise Compacted(at, self.forgotten)
+        # The oldest of the changes since then knows what was there before it; the newest comes first.
+        found = self._objects.get(name)
+        for change in self._newer(at):
+            if change.stored.name == name:
+                found = change.previous
+        return found
+
+    def all(self, namespace: str | None = None, after: str = "") -> Iterator[Stored]:
+        """Objects in order of their names, of one namespace or of all, after the name `after`, as they are now."""
         low, high = self._range(namespace)
+        if after:
+            low = max(low, bisect_left(self._names, after + "\0", low, high))
         return (self._objects[name] for name in self._names[low:high])
 
     # Pages

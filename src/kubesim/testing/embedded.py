@@ -11,20 +11,22 @@ import asyncio
 import concurrent.futures
 import shutil
 import tempfile
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import ExitStack, asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 import yaml
 
 from kubesim import clock
 from kubesim.apiserver.environment import Environment
+from kubesim.apiserver.serve import Serving
 from kubesim.cluster.contexts import document
 from kubesim.cluster.controlplane import ControlPlane, Wanted, running
 from kubesim.cluster.pki import PkiFiles
+from kubesim.faults import Ask, Faults
 from kubesim.kubelet.teardown import stop_all
 from kubesim.store import Store, open_store
 from kubesim.testing.cluster import Cluster
@@ -39,6 +41,7 @@ _QUIET_TURNS = 60
 and what they do about it the store, within about ten."""
 _MOST_TURNS = 20_000
 _ADVANCE = 120.0
+_ASK = 5.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,6 +87,18 @@ class ClusterClock:
                 return
 
 
+def _faults_of(loop: LoopThread, serving: Serving) -> Ask:
+    """The road to the faults of an API server in another thread; no fault can block it."""
+
+    def ask(command: str, arguments: Mapping[str, Any]) -> Mapping[str, Any]:
+        async def do() -> Mapping[str, Any]:
+            return serving.faults.command(command, arguments)
+
+        return loop.run(do(), _ASK)
+
+    return ask
+
+
 class EmbeddedCluster(Cluster):
     """A cluster that lives until it is closed."""
 
@@ -110,6 +125,8 @@ class EmbeddedCluster(Cluster):
             super().__init__(path, f"kubesim-{name}", loop)
             undo.callback(super().close)
             self.clock = ClusterClock(loop, self._moving, opened.api.store)
+            self.faults = Faults(_faults_of(loop, opened.serving))
+            """What goes wrong on the way to it: `with faults.inject("hang", verbs=["list"]): ...`"""
             self._undo = undo.pop_all()
 
     def __enter__(self) -> Self:

@@ -15,7 +15,8 @@ from kubesim.kubelet.reconcile import Decision, Kill
 from kubesim.kubelet.stopping import Stopping
 from kubewire.client import Client
 
-from .nodecluster import NodeCluster, Pod, main_state, node_cluster
+from .conftest import eventually
+from .nodecluster import NodeCluster, main_state, node_cluster
 
 pytestmark = pytest.mark.anyio
 
@@ -132,14 +133,17 @@ async def test_sidecars_end_after_the_containers_and_in_reverse_order(
     log = root / "log"
 
     def container(name: str, **more: Any) -> dict[str, Any]:
-        script = f"trap 'sleep 0.1; echo {name} >> {log}; exit 0' TERM; while :; do sleep 0.02; done"
+        script = (
+            f"trap 'sleep 0.1; echo {name} >> {log}; exit 0' TERM; touch {root}/{name}.up; "
+            "while :; do sleep 0.02; done"
+        )
         return {"name": name, "image": "i", "command": ["sh", "-c", script], **more}
 
     sidecars = [container(name, restartPolicy="Always") for name in ("one", "two")]
     await cluster.create(
         "p", containers=[container("main")], initContainers=sidecars, terminationGracePeriodSeconds=30
     )
-    await cluster.until_pod("p", _is_ready, "all run")
+    await eventually(lambda: len(list(root.glob("*.up"))) == 3, "all run")
     await cluster.delete("p")
     await cluster.until_gone("p")
     assert log.read_text() == "main\ntwo\none\n"
@@ -172,8 +176,3 @@ async def _exists(path: Path) -> bool:
 
 async def _has(path: Path, text: str) -> bool:
     return path.exists() and path.read_text() == text
-
-
-def _is_ready(pod: Pod) -> bool:
-    conditions = pod["status"].get("conditions", ())
-    return any(one["type"] == "Ready" and one["status"] == "True" for one in conditions)

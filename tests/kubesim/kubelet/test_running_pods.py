@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from kubesim.kubelet import memory
-from kubesim.kubelet.admission import Share, examine, share_of
+from kubesim.kubelet.admission import Admission, Share, examine, share_of
 from kubesim.kubelet.payload import File, replace_files
 from kubesim.kubelet.refreshing import is_old
 from kubewire.resources import CONFIG_MAPS, NODES
@@ -167,6 +167,22 @@ async def test_a_rejected_pod_fails_without_having_run_and_its_place_stays_free(
     await cluster.until_phase("fourth", "Succeeded")
     await cluster.delete("second")
     await cluster.until_gone("second")
+
+
+async def test_a_new_pod_is_decided_on_only_when_all_that_runs_is_counted(cluster: NodeCluster) -> None:
+    admission = Admission(cluster.client, NODE)
+    many = requests(cpu="100000")
+    decision = asyncio.ensure_future(admission.admit(pod(**many)))
+    old = pod()
+    old["metadata"]["uid"] = "old"
+    for _ in range(100):
+        await asyncio.sleep(0)
+    assert not decision.done()
+    admission.keep(old)
+    admission.knows_all()
+    rejection = await decision
+    assert rejection is not None
+    assert rejection.reason == "OutOfcpu"
 
 
 # --- memory ---

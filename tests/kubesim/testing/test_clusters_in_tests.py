@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from kubesim.faults import Faults
 from kubesim.pytest_plugin import AddNodes, FreshCluster
 from kubesim.testing import BlockingClient, ClusterClock, EmbeddedCluster, NotInTime
-from kubewire.errors import Forbidden, NotFound
+from kubewire.errors import Forbidden, NotFound, ServerError
 from kubewire.resources import (
     CONFIG_MAPS,
     CRON_JOBS,
@@ -206,6 +207,19 @@ def _waits(one: dict[str, dict[str, list[dict[str, dict[str, dict[str, str]]]]]]
         if status["state"].get("waiting", {}).get("reason") == "CrashLoopBackOff":
             return True
     return restarts == 0
+
+
+def test_a_fault_strikes_what_comes_over_the_wire_and_goes_with_the_test(
+    kubesim_faults: Faults, kubesim_namespace: str, kubesim_client: BlockingClient
+) -> None:
+    with kubesim_faults.inject("status", code=503, verbs=["get"], resources=["configmaps"]) as fault:
+        with pytest.raises(ServerError):
+            kubesim_client.get(CONFIG_MAPS, "a", kubesim_namespace)
+        assert kubesim_client.list(CONFIG_MAPS, kubesim_namespace).items is not None
+        assert kubesim_faults.get(fault.id).struck == 1
+    with pytest.raises(NotFound):
+        kubesim_client.get(CONFIG_MAPS, "a", kubesim_namespace)
+    kubesim_faults.add("status", code=500, verbs=["delete"])  # the namespace is deleted all the same
 
 
 def test_rights_hold_as_everywhere(kubesim_cluster: EmbeddedCluster, kubesim_namespace: str) -> None:

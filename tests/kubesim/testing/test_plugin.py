@@ -28,6 +28,7 @@ def test_another(kubesim_namespace, kubesim_cluster):
 
 def test_clock(kubesim_clock): kubesim_clock.advance(1)
 def test_nodes(kubesim_nodes): kubesim_nodes(1)
+def test_faults(kubesim_faults): kubesim_faults.add("hang", seconds=1)
 def test_fresh(kubesim_fresh_cluster): kubesim_fresh_cluster()
 """
 
@@ -72,7 +73,7 @@ def test_the_same_tests_run_against_another_cluster_and_say_what_they_skip(
         tmp_path, KUBESIM_TEST_CONTEXT=other.context, KUBECONFIG=str(other.kubeconfig)
     )
     assert (code, set(servers)) == (0, {other.server}), printed
-    assert "2 passed, 3 skipped" in printed
+    assert "2 passed, 4 skipped" in printed
     assert (
         f"needs the clock of an embedded cluster; this run is against the context '{other.context}'"
         in printed

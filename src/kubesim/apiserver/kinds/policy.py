@@ -51,6 +51,18 @@ _UTILIZATION = {
 }
 
 
+_DOUBLE = {"type": "Percent", "value": 100, "periodSeconds": 15}
+_RULES: dict[str, JsonObject] = {
+    "scaleUp": {
+        "stabilizationWindowSeconds": 0,
+        "selectPolicy": "Max",
+        "policies": [{"type": "Pods", "value": 4, "periodSeconds": 15}, _DOUBLE],
+    },
+    "scaleDown": {"selectPolicy": "Max", "policies": [_DOUBLE]},
+}
+"""What a behavior that says something has for the rest."""
+
+
 class AutoscalerStrategy(Strategy):
     """HorizontalPodAutoscaler, in the form of v2."""
 
@@ -58,7 +70,12 @@ class AutoscalerStrategy(Strategy):
         constants: JsonObject = {"minReplicas": 1}
         if rt.version == "v2":
             constants["metrics"] = [_UTILIZATION]
-        return replaced(obj, "spec", lambda spec: filled(spec, constants))
+        made = replaced(obj, "spec", lambda spec: filled(spec, constants))
+        behavior = made["spec"].get("behavior")
+        if behavior is None:
+            return made
+        full = {way: filled(behavior.get(way) or {}, rules) for way, rules in _RULES.items()}
+        return made if full == behavior else put(made, "spec", put(made["spec"], "behavior", full))
 
     def validate(self, rt: ResourceType, obj: JsonObject) -> list[FieldError]:
         spec = obj["spec"]
