@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 
 from kubesim import errors
@@ -143,7 +143,7 @@ class ApiServer:
 
     # Requests
 
-    def authenticate(self, headers: dict[str, str], certificate_user: User | None) -> User:
+    def authenticate(self, headers: Mapping[str, str], certificate_user: User | None) -> User:
         return self.auth.authenticate(headers, certificate_user)
 
     async def handle(self, request: ApiRequest) -> Answer:
@@ -155,11 +155,22 @@ class ApiServer:
         self.audit.answered(entry, request, answer)
         return answer
 
+    def unauthenticated(self, request: ApiRequest, error: Exception) -> Reply:
+        """The answer to somebody who could not say who they are, or may not be whom they want to be."""
+        answer = self.failure(error)
+        if self.audit is not None:
+            self.audit.answered(self.audit.received(request), request, answer)
+        return answer
+
     async def _handle(self, request: ApiRequest) -> Answer:
+        answer: Answer
         try:
-            return await self._dispatch(request)
+            answer = await self._dispatch(request)
         except Exception as error:
-            return self.failure(error)
+            answer = self.failure(error)
+        for text in dict.fromkeys(request.notes.warnings):
+            answer.headers.append(("Warning", writing.warning(text)))
+        return answer
 
     async def _dispatch(self, request: ApiRequest) -> Answer:
         route = parse_route(request.path)

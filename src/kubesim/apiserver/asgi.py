@@ -12,7 +12,7 @@ import asyncio
 import logging
 import time
 import zlib
-from collections.abc import Awaitable, Callable, Iterable, Iterator, MutableMapping
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, MutableMapping
 from email.utils import formatdate
 from typing import Any, Protocol
 
@@ -132,11 +132,13 @@ class Answering(Protocol):
     streams: Streams
     faults: Interfering | None
 
-    def authenticate(self, headers: dict[str, str], certificate_user: User | None) -> User: ...
+    def authenticate(self, headers: Mapping[str, str], certificate_user: User | None) -> User: ...
 
     async def handle(self, request: ApiRequest) -> Reply | StreamReply: ...
 
     async def channel(self, request: ApiRequest, protocols: list[str], socket: Socket) -> Reply | None: ...
+
+    def unauthenticated(self, request: ApiRequest, error: Exception) -> Reply: ...
 
     def failure(self, error: Exception) -> Reply: ...
 
@@ -169,7 +171,8 @@ class AsgiApp:
             if body is None:
                 reply = self._api.failure(errors.too_large(BODY_LIMIT))
             else:
-                reply = await self._api.handle(self._request(scope, headers, body, connection))
+                request = self._request(scope, headers, body)
+                reply = self._authenticated(request, connection) or await self._api.handle(request)
         except Exception as error:
             reply = self._api.failure(error)
         if isinstance(reply, StreamReply):
@@ -178,17 +181,22 @@ class AsgiApp:
         else:
             await send_reply(reply, wants_gzip(headers.get("accept-encoding", "")), send)
 
-    def _request(
-        self, scope: Scope, headers: dict[str, str], body: bytes, connection: Connection | None
-    ) -> ApiRequest:
-        user = self._api.authenticate(headers, connection.certificate_user if connection else None)
+    def _authenticated(self, request: ApiRequest, connection: Connection | None) -> Reply | None:
+        """Find out who asks; a Reply refuses them."""
+        certificate_user = connection.certificate_user if connection else None
+        try:
+            request.user = self._api.authenticate(request.headers, certificate_user)
+        except errors.StatusError as error:
+            return self._api.unauthenticated(request, error)
+        return None
+
+    def _request(self, scope: Scope, headers: dict[str, str], body: bytes) -> ApiRequest:
         return ApiRequest(
             method=scope.get("method", "GET"),
             path=scope["path"],
             query=Query.parse(scope["query_string"].decode("latin-1")),
             headers=headers,
             body=body,
-            user=user,
             as_of=scope.get("as_of"),
         )
 
@@ -198,14 +206,15 @@ class AsgiApp:
         socket = WebSocket(receive, send)
         headers = headers_of(scope)
         try:
-            request = self._request(scope, headers, b"", connection)
-            refused: Reply | None = None
+            request = self._request(scope, headers, b"")
+            refused = self._authenticated(request, connection)
 
             async def work() -> None:
                 nonlocal refused
                 refused = await self._api.channel(request, list(scope.get("subprotocols", [])), socket)
 
-            await self._api.streams.run(work(), connection)
+            if refused is None:
+                await self._api.streams.run(work(), connection)
         except Exception as error:
             refused = self._api.failure(error)
         if refused is not None and not socket.accepted:

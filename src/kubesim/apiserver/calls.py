@@ -44,7 +44,7 @@ class Call:
         wanted = self.request.as_of
         if wanted is None:
             return self.store.revision
-        return min(max(wanted, self.table.forgotten), self.store.revision)
+        return min(max(wanted, self.table.forgotten, self.store.compacted), self.store.revision)
 
     @property
     def namespace(self) -> str:

@@ -9,6 +9,7 @@ from datetime import datetime
 from typing import Protocol
 
 from kubesim.apiserver.admission.base import Admission
+from kubesim.apiserver.admission.calling import Caller
 from kubesim.apiserver.allocation import ServiceAddresses
 from kubesim.apiserver.auth import Authenticator
 from kubesim.apiserver.environment import Environment
@@ -51,6 +52,7 @@ class Core:
         self.auth = auth
         self.tokens = tokens
         self.authorizer = authorizer
+        self.webhooks = Caller(store)
         self.decoded = Decoded()
         self.turns = Turns()
 

@@ -14,6 +14,7 @@ from typing import Any
 
 from kubesim import errors
 from kubesim.apiserver import channels
+from kubesim.apiserver.admission.base import Attempt
 from kubesim.apiserver.calls import Call
 from kubesim.apiserver.channels import Socket
 from kubesim.apiserver.core import Core
@@ -210,6 +211,7 @@ async def exec_(core: Core, call: Call, protocols: list[str], socket: Socket) ->
     options = _exec_options(call)
     meta = pod["metadata"]
     verb = str(call.route.subresource)
+    await _admit(core, call, *_shown(verb, options, call.request.query.get("container")))
     kubelet = _kubelet(core, pod, f"{verb}/{meta['namespace']}/{meta['name']}/{container}")
     tunnel = channels.SPDY + processes.PROTOCOL
     protocol = channels.choose(protocols, (*channels.EXEC_PROTOCOLS, tunnel))
@@ -226,6 +228,33 @@ async def exec_(core: Core, call: Call, protocols: list[str], socket: Socket) ->
     await socket.accept(protocol)
     carry = processes.run_process if protocol == tunnel else channels.run_process
     await carry(socket, stream, options)
+
+
+async def _admit(core: Core, call: Call, kind: str, options: JsonObject) -> None:
+    """Ask policies and webhooks about opening a stream."""
+    tried = Attempt(
+        operation="CONNECT",
+        rt=call.rt,
+        subresource=call.route.subresource or "",
+        namespace=call.namespace,
+        name=call.name,
+        user=call.request.user,
+        of=("", "v1", kind),
+        notes=call.request.notes,
+    )
+    await core.admission.ask(core, tried, {"kind": kind, "apiVersion": "v1", **options})
+
+
+def _shown(verb: str, options: ExecOptions, container: str) -> tuple[str, JsonObject]:
+    """The options of an exec or attach as an object."""
+    shown: JsonObject = {
+        name: True for name in ("stdin", "stdout", "stderr", "tty") if getattr(options, name)
+    }
+    if container:
+        shown["container"] = container
+    if verb == "attach":
+        return "PodAttachOptions", shown
+    return "PodExecOptions", {**shown, "command": list(options.command)}
 
 
 def _exec_options(call: Call) -> ExecOptions:
@@ -250,6 +279,7 @@ async def port_forward(core: Core, call: Call, protocols: list[str], socket: Soc
     meta = pod["metadata"]
     kubelet = _kubelet(core, pod, f"portForward/{meta['namespace']}/{meta['name']}")
     ports = _ports(call.request.query)
+    await _admit(core, call, "PodPortForwardOptions", {"ports": ports})
     tunnel = channels.SPDY + forwarding.PROTOCOL
     protocol = channels.choose(protocols, (tunnel, *channels.PORT_FORWARD_PROTOCOLS))
     if protocol is None or not (ports or protocol == tunnel):

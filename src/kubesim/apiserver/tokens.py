@@ -23,7 +23,7 @@ from kubesim.apiserver.calls import Call
 from kubesim.apiserver.core import Core
 from kubesim.apiserver.options import write_options
 from kubesim.apiserver.requests import JsonObject, Reply, User
-from kubesim.apiserver.writing import read_as
+from kubesim.apiserver.writing import attempt, read_as
 from kubesim.store import Store
 
 ISSUER = "https://kubernetes.default.svc.cluster.local"
@@ -165,6 +165,9 @@ async def create(core: Core, call: Call) -> Reply:
     """POST serviceaccounts/NAME/token."""
     options = write_options(call.request, "CreateOptions")
     asked = read_as(call, "authentication.k8s.io", "v1", "TokenRequest", options).obj
+    tried = attempt(call, "CREATE", options, call.name, of=("authentication.k8s.io", "v1", "TokenRequest"))
+    call.head()
+    asked = await core.admission.ask(core, tried, asked) or asked
     spec = asked.get("spec") or {}
     account = call.renderer.decoded(call.head())
     seconds = int(spec.get("expirationSeconds") or 3600)

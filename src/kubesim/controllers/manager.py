@@ -24,6 +24,7 @@ from kubesim.controllers.mirroring import EndpointsMirror
 from kubesim.controllers.namespaces import NamespaceController
 from kubesim.controllers.nodelife import NodeLifecycle
 from kubesim.controllers.podgc import PodCollector
+from kubesim.controllers.policystatus import PolicyStatus
 from kubesim.controllers.quota import QuotaController
 from kubesim.controllers.replicaset import ReplicaSetController, ReplicationControllerController
 from kubesim.controllers.statefulset import StatefulSetController
@@ -78,6 +79,7 @@ def all_controllers(client: Client, informers: Informers, *, ca_pem: str) -> lis
         EventExpiry(client),
         QuotaController(client, informers),
         RoleAggregation(client, informers),
+        PolicyStatus(client, informers),
     ]
 
 

@@ -463,6 +463,31 @@ async def test_exec_can_be_refused_delayed_and_torn(
         await said()
 
 
+async def test_an_upgrade_to_spdy_is_struck_as_a_websocket_is(
+    serving: Serving, faults: Faults, node: FakeNode
+) -> None:
+    async def upgrade() -> tuple[bytes, str]:
+        reader, writer = await asyncio.open_connection("127.0.0.1", serving.port)
+        writer.write(
+            b"POST /api/v1/namespaces/default/pods/p/exec?command=say&command=hello&stdout=1 HTTP/1.1\r\nHost: l\r\n"
+            b"Authorization: Bearer admin-token\r\nConnection: Upgrade\r\nUpgrade: SPDY/3.1\r\n"
+            b"X-Stream-Protocol-Version: v4.channel.k8s.io\r\nContent-Length: 0\r\n\r\n"
+        )
+        try:
+            async with asyncio.timeout(LIMIT):
+                return await reader.readline(), "answered"
+        except ConnectionResetError:
+            return b"", "reset"
+        finally:
+            writer.close()
+
+    faults.add("status", code=503, subresources=["exec"], count=1)
+    assert await upgrade() == (b"HTTP/1.1 503 Service Unavailable\r\n", "answered")
+    faults.add("reset", applied=False, verbs=["create"], subresources=["exec"], count=1)
+    assert await upgrade() == (b"", "reset")
+    assert await upgrade() == (b"HTTP/1.1 101 Switching Protocols\r\n", "answered")
+
+
 async def _output(session: ExecSession) -> bytes:
     found = b""
     async for chunk in session.output():

@@ -45,4 +45,7 @@ async def _torn(limit: int, struck: Struck, *, opens: bool) -> None:
 async def _gone(struck: Struck, *, reset: bool = False) -> None:
     """End the connection; sending once more is how the protocol learns that nothing else will be answered."""
     await leave(struck.connection, reset=reset)
-    await struck.send({"type": "websocket.close", "code": 1006})
+    try:
+        await struck.send({"type": "websocket.close", "code": 1006})
+    except ConnectionError:  # SPDY's way of saying so
+        pass

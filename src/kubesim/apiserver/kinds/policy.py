@@ -1,9 +1,7 @@
-"""Kinds that say what is allowed or wanted: disruption budgets, autoscalers, priorities, RBAC, network rules,
-webhooks. Small ones, each in a class of a few lines."""
+"""Kinds that say what is allowed or wanted: disruption budgets, autoscalers, priorities, RBAC, network rules.
+Small ones, each in a class of a few lines."""
 
 from __future__ import annotations
-
-from typing import Any
 
 from kubesim.apiserver.kinds.base import Strategy, put
 from kubesim.apiserver.kinds.placement import label_selector
@@ -273,58 +271,3 @@ class EndpointsStrategy(Strategy):
             return replaced(one, "ports", each(lambda port: filled(port, {"protocol": "TCP"})))
 
         return replaced(obj, "subsets", each(subset))
-
-
-def _webhook_rule(rule: JsonObject) -> JsonObject:
-    return filled(rule, {"scope": "*"})
-
-
-def _client_config(config: JsonObject) -> JsonObject:
-    return replaced(config, "service", lambda service: filled(service, {"port": 443}))
-
-
-class WebhooksStrategy(Strategy):
-    """ValidatingWebhookConfiguration and MutatingWebhookConfiguration."""
-
-    generation = True
-
-    def default(self, rt: ResourceType, obj: JsonObject) -> JsonObject:
-        constants: JsonObject = {
-            "failurePolicy": "Fail",
-            "matchPolicy": "Equivalent",
-            "namespaceSelector": {},
-            "objectSelector": {},
-            "timeoutSeconds": 10,
-        }
-        if rt.kind == "MutatingWebhookConfiguration":
-            constants["reinvocationPolicy"] = "Never"
-
-        def webhook(one: JsonObject) -> JsonObject:
-            made = filled(one, constants)
-            made = replaced(made, "rules", each(_webhook_rule))
-            return replaced(made, "clientConfig", _client_config)
-
-        return replaced(obj, "webhooks", each(webhook))
-
-
-def _resources(value: Any) -> JsonObject:
-    made = filled(value, {"matchPolicy": "Equivalent", "namespaceSelector": {}, "objectSelector": {}})
-    for key in ("resourceRules", "excludeResourceRules"):
-        made = replaced(made, key, each(_webhook_rule))
-    return made
-
-
-class AdmissionPolicyStrategy(Strategy):
-    """Policies in CEL, and their bindings."""
-
-    generation = True
-    status_keeps_metadata = True
-
-    def default(self, rt: ResourceType, obj: JsonObject) -> JsonObject:
-        def spec(one: JsonObject) -> JsonObject:
-            if rt.kind.endswith("Policy"):
-                one = filled(one, {"failurePolicy": "Fail"})
-            one = replaced(one, "matchConstraints", _resources)
-            return replaced(one, "matchResources", _resources)
-
-        return replaced(obj, "spec", spec)
