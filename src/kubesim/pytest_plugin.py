@@ -70,6 +70,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addini("kubesim_process_node", "make this machine a node", type="bool", default=False)
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """A mistake in the configuration is said before anything runs."""
+    _store(config)
+
+
 def _context(config: pytest.Config) -> str | None:
     return config.getoption("--kubesim-context") or os.environ.get(CONTEXT_VARIABLE) or None
 
@@ -141,13 +146,14 @@ def kubesim_namespace(request: pytest.FixtureRequest, kubesim_cluster: Cluster) 
         yield name
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture
 def kubesim_kubeconfig(kubesim_cluster: Cluster) -> Path:
-    """A kubeconfig file that holds nothing but the session's cluster."""
+    """A kubeconfig file that holds nothing but the session's cluster. Fixtures of a wider scope take
+    `kubesim_cluster.kubeconfig`: this one is per test, so that a directory may have a `kubesim_cluster` of its own."""
     return kubesim_cluster.kubeconfig
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture
 def kubesim_client(kubesim_cluster: Cluster) -> BlockingClient:
     """kubewire on the session's cluster, without async, with `wait_for` and `wait_gone`."""
     return kubesim_cluster.client

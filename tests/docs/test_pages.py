@@ -91,7 +91,18 @@ def test_the_files_of_the_page_for_tool_authors_run(tmp_path: Path) -> None:
         assert language == "console" or name, f"a block without a file name:\n{text}"
         if name:
             (tmp_path / name).write_text(text)
-    command = [sys.executable, "-m", "pytest", "-q", "-rs", "-p", "no:cacheprovider", "."]
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-q",
+        "-rs",
+        "-p",
+        "no:cacheprovider",
+        "-p",
+        "no:hypothesispytest",
+        ".",
+    ]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=100)
     assert done.returncode == 0, done.stdout + done.stderr
     done = subprocess.run(

@@ -38,7 +38,19 @@ def run(directory: Path, *options: str, **env: str) -> tuple[int, str, list[str]
     (directory / "test_it.py").write_text(TESTS)
     seen = directory / "seen"
     done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-rs", "-p", "no:cacheprovider", *options, "."],
+        [
+            sys.executable,
+            "-m",
+            "pytest",
+            "-q",
+            "-rs",
+            "-p",
+            "no:cacheprovider",
+            "-p",
+            "no:hypothesispytest",
+            *options,
+            ".",
+        ],
         cwd=directory,
         env={**os.environ, "SEEN": str(seen), **env},
         capture_output=True,
