@@ -1,8 +1,9 @@
 """As whom we talk: the headers and the client certificate of the moment.
 
-Files are looked at before each request and read again when they have changed (tokens of service accounts are renewed
-on disk). The answer of a credential plugin counts until it expires or the server refuses it; however many requests
-need one at the same moment, one plugin runs. Static credentials win over a plugin, as in client-go.
+Files are looked at before each request, beside the event loop, and read again when they have changed (tokens of
+service accounts are renewed on disk). The answer of a credential plugin counts until it expires or the server refuses
+it; however many requests need one at the same moment, one plugin runs. Static credentials win over a plugin, as in
+client-go.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from kubewire.aside import Aside, StillReading
 from kubewire.connection import Connection
 from kubewire.errors import CredentialError
 from kubewire.exec_plugin import PluginCredential, run_plugin
@@ -52,6 +54,8 @@ class Credentials:
         self._key = _source("client key", connection.key_data, connection.key_file)
         self._token_file = _File("token", connection.token_file) if connection.token_file else None
         self._token_before = b""
+        files = (self._ca, self._chain, self._key, self._token_file)
+        self._aside = Aside() if any(isinstance(source, _File) for source in files) else None
         self._certificate: Certificate | None = None
         self._material: TlsMaterial | None = None
         self._plugin: PluginCredential | None = None
@@ -60,8 +64,7 @@ class Credentials:
     async def get(self) -> Credential:
         """The credentials of the moment. Raises `CredentialError`."""
         connection = self._connection
-        token = self._static_token()
-        certificate = self._static_certificate()
+        token, certificate, ca = await self._static()
         password = connection.username is not None
         if connection.exec_plugin is not None and token is None and not password:
             answer = await self._from_plugin()
@@ -80,15 +83,15 @@ class Credentials:
                     f"the value for the header {name} holds characters that cannot be sent",
                     remedy="Check the token or user name in the kubeconfig: it may have been pasted with a line break.",
                 )
-        return Credential(headers=tuple(headers), tls=self._tls(certificate))
+        return Credential(headers=tuple(headers), tls=self._tls(ca, certificate))
 
-    def refused(self, credential: Credential) -> bool:
+    async def refused(self, credential: Credential) -> bool:
         """The server answered 401. Whether there are, or may be, newer credentials worth one more try."""
         if self._connection.exec_plugin is None:
-            return self._token_file is not None and (
-                "authorization",
-                f"Bearer {self._static_token()}",
-            ) not in (credential.headers)
+            if self._token_file is None:
+                return False
+            token, _, _ = await self._static()
+            return ("authorization", f"Bearer {token}") not in credential.headers
         if self._plugin is None:
             return True  # somebody else has already sent it away
         ours = (
@@ -105,6 +108,24 @@ class Credentials:
         if task is not None and not task.done():
             task.cancel()
             await asyncio.wait([task])
+
+    async def _static(self) -> tuple[str | None, Certificate | None, bytes | None]:
+        """Token, certificate and authority that need no plugin."""
+        if self._aside is None:
+            return self._look()
+        try:
+            return await self._aside.run(self._look)
+        except StillReading as error:
+            sources = (self._ca, self._chain, self._key, self._token_file)
+            names = ", ".join(str(source.path) for source in sources if isinstance(source, _File))
+            raise CredentialError(
+                f"a file that the kubeconfig names ({names}) cannot be read: {error}",
+                remedy="Check the file system that they lie on.",
+            ) from None
+
+    def _look(self) -> tuple[str | None, Certificate | None, bytes | None]:
+        ca = self._ca.read() if self._ca is not None and not self._connection.insecure else None
+        return self._static_token(), self._static_certificate(), ca
 
     def _static_token(self) -> str | None:
         """A token file wins over a token: its content is the newer one."""
@@ -126,8 +147,7 @@ class Credentials:
             self._certificate = Certificate(chain, key)
         return self._certificate
 
-    def _tls(self, certificate: Certificate | None) -> TlsMaterial:
-        ca = self._ca.read() if self._ca is not None and not self._connection.insecure else None
+    def _tls(self, ca: bytes | None, certificate: Certificate | None) -> TlsMaterial:
         wanted = TlsMaterial(ca=ca, certificate=certificate, insecure=self._connection.insecure)
         if self._material != wanted:
             self._material = wanted
@@ -146,8 +166,13 @@ class Credentials:
     async def _run_plugin(self) -> PluginCredential:
         plugin = self._connection.exec_plugin
         assert plugin is not None
+        _, _, authority = await self._static() if plugin.provide_cluster_info else (None, None, None)
         self._plugin = await run_plugin(
-            self._connection, plugin, timeout=self._timeout, environ=self._environ
+            self._connection,
+            plugin,
+            timeout=self._timeout,
+            environ=self._environ,
+            authority=authority,
         )
         return self._plugin
 
@@ -163,20 +188,20 @@ class _File:
 
     def __init__(self, what: str, path: Path) -> None:
         self._what = what
-        self._path = path
+        self.path = path
         self._seen: tuple[int, int, int] | None = None
         self._data = b""
 
     def read(self) -> bytes:
         try:
-            status = self._path.stat()
+            status = self.path.stat()
             signature = (status.st_mtime_ns, status.st_ino, status.st_size)
             if signature != self._seen:
-                self._data = self._path.read_bytes()
+                self._data = self.path.read_bytes()
                 self._seen = signature
         except OSError as error:
             raise CredentialError(
-                f"the {self._what} {self._path} cannot be read: {error.strerror}",
+                f"the {self._what} {self.path} cannot be read: {error.strerror}",
                 remedy="Check the path in the kubeconfig, and who may read the file.",
             ) from None
         return self._data

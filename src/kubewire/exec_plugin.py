@@ -39,9 +39,17 @@ class PluginCredential:
 
 
 async def run_plugin(
-    connection: Connection, plugin: ExecPlugin, *, timeout: float, environ: Mapping[str, str] | None = None
+    connection: Connection,
+    plugin: ExecPlugin,
+    *,
+    timeout: float,
+    environ: Mapping[str, str] | None = None,
+    authority: bytes | None = None,
 ) -> PluginCredential:
-    """Run the plugin once. Raises `CredentialError`, which names the command."""
+    """Run the plugin once. Raises `CredentialError`, which names the command.
+
+    `authority` is what it is told of the cluster's certificate authority, where that is in a file.
+    """
     if plugin.interactive_mode == "Always":
         raise CredentialError(
             f"the credential plugin {plugin.command!r} insists on a terminal, which it does not get here",
@@ -49,7 +57,7 @@ async def run_plugin(
         )
     environment = dict(os.environ if environ is None else environ)
     environment.update(plugin.env)
-    environment["KUBERNETES_EXEC_INFO"] = exec_info(connection, plugin)
+    environment["KUBERNETES_EXEC_INFO"] = exec_info(connection, plugin, authority)
     code, stdout, stderr = await _run(plugin, environment, timeout)
     if code != 0:
         said = " ".join(stderr.decode("utf-8", "replace").split())[-500:]
@@ -62,7 +70,7 @@ async def run_plugin(
     return parse_credential(stdout, plugin)
 
 
-def exec_info(connection: Connection, plugin: ExecPlugin) -> str:
+def exec_info(connection: Connection, plugin: ExecPlugin, authority: bytes | None = None) -> str:
     """The value of KUBERNETES_EXEC_INFO."""
     spec: JsonObject = {"interactive": False}
     if plugin.provide_cluster_info:
@@ -71,14 +79,7 @@ def exec_info(connection: Connection, plugin: ExecPlugin) -> str:
             cluster["tls-server-name"] = connection.tls_server_name
         if connection.insecure:
             cluster["insecure-skip-tls-verify"] = True
-        authority = connection.ca_data
-        if authority is None and connection.ca_file is not None:
-            try:
-                authority = connection.ca_file.read_bytes()
-            except OSError as error:
-                raise CredentialError(
-                    f"the certificate authority {connection.ca_file} cannot be read: {error}"
-                ) from None
+        authority = authority or connection.ca_data
         if authority:
             cluster["certificate-authority-data"] = base64.b64encode(authority).decode("ascii")
         if connection.proxy_url:

@@ -61,7 +61,7 @@ class HttpTransport:
         with self._explained(timeout) as attempt:
             async with asyncio.timeout(timeout):
                 credential, response = await self._exchange(request, attempt)
-                if response.status == 401 and self._credentials.refused(credential):
+                if response.status == 401 and await self._credentials.refused(credential):
                     _, response = await self._exchange(request, attempt)
                 return response
 
@@ -72,7 +72,7 @@ class HttpTransport:
             with self._explained(connect) as attempt:
                 async with asyncio.timeout(connect):
                     credential, answer = await self._open(request, attempt, stack)
-                    if answer.status == 401 and self._credentials.refused(credential):
+                    if answer.status == 401 and await self._credentials.refused(credential):
                         await stack.aclose()
                         _, answer = await self._open(request, attempt, stack)
             yield HttpStream(answer, self.endpoint, idle)
@@ -88,7 +88,7 @@ class HttpTransport:
                 try:
                     channel = await self._open_channel(request, attempt, credential, protocols, idle)
                 except Unauthorized:
-                    if not self._credentials.refused(credential):
+                    if not await self._credentials.refused(credential):
                         raise
                     credential = await self._credential(attempt)
                     channel = await self._open_channel(request, attempt, credential, protocols, idle)

@@ -28,6 +28,9 @@ _SECTIONS = {"clusters": "cluster", "users": "user", "contexts": "context"}
 _SERVICE_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 _EXEC_EXTENSION = "client.authentication.k8s.io/exec"
 
+LARGEST = 16 * 1024 * 1024
+"""Bytes of one file: thousands of contexts, and less than would fill the memory."""
+
 # the C loader is several times as fast; both read the same safe subset
 _Loader: type[Any] = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
@@ -175,11 +178,14 @@ def load(paths: Sequence[Path] | None = None, *, environ: Mapping[str, str] | No
 def read_document(path: Path) -> dict[str, Any] | None:
     """One file as a mapping; None when it does not exist."""
     try:
-        text = path.read_bytes()
+        with path.open("rb") as file:
+            text = file.read(LARGEST + 1)
     except FileNotFoundError:
         return None
     except OSError as error:
         raise KubeconfigInvalid(path, f"it cannot be read: {error.strerror}") from None
+    if len(text) > LARGEST:
+        raise KubeconfigInvalid(path, f"it is longer than {LARGEST // 1024**2} MiB")
     try:
         document = yaml.load(text, _Loader)
     except yaml.MarkedYAMLError as error:

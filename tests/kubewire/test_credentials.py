@@ -1,6 +1,7 @@
 """As whom each request is sent: precedence, renewal, and one plugin for many callers."""
 
 import asyncio
+import os
 import stat
 from collections.abc import Callable
 from pathlib import Path
@@ -237,3 +238,17 @@ async def test_a_plugin_that_hangs_is_inside_the_deadline_of_the_call(
     client = client_for("http://127.0.0.1:1", deadlines, exec_plugin=counting_plugin(before="sleep 300"))
     with pytest.raises(CredentialError, match=r"did not answer within 0\.5 s"):
         await client.version()
+
+
+async def test_a_token_on_a_file_system_that_hangs_stalls_nobody_else(tmp_path: Path) -> None:
+    """A FIFO that nobody writes to hangs as such a file does."""
+    hung = tmp_path / "token"
+    os.mkfifo(hung)
+    slow = Credentials(Connection(server=SERVER, token_file=hung))
+    waiting = asyncio.create_task(slow.get())
+    quick = Credentials(Connection(server=SERVER, token="t"))
+    assert (await quick.get()).headers == (("authorization", "Bearer t"),)
+    assert not waiting.done()
+    with pytest.raises(CredentialError, match=r"token.*longer than 2 s"):
+        await waiting
+    hung.write_text("")  # the thread that reads it ends

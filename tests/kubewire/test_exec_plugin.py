@@ -73,8 +73,6 @@ async def test_a_plugin_answers_with_a_certificate_and_its_expiry(
 
 
 async def test_a_plugin_gets_its_arguments_environment_and_cluster(script: Script, tmp_path: Path) -> None:
-    ca = tmp_path / "ca.crt"
-    ca.write_bytes(b"PEM")
     plugin = script(
         f"""printf '%s|%s|%s' "$1" "$EXTRA" "$HOME" > {tmp_path}/seen
         printf '%s' "$KUBERNETES_EXEC_INFO" > {tmp_path}/info
@@ -84,9 +82,9 @@ async def test_a_plugin_gets_its_arguments_environment_and_cluster(script: Scrip
         env=(("EXTRA", "more"),),
         provide_cluster_info=True,
     )
-    there = connection(ca_file=ca, tls_server_name="api", exec_config={"audience": "a"})
+    there = connection(tls_server_name="api", exec_config={"audience": "a"})
     environ = {"PATH": os.environ["PATH"], "HOME": "/home/of/us"}
-    await run_plugin(there, plugin, timeout=10, environ=environ)
+    await run_plugin(there, plugin, timeout=10, environ=environ, authority=b"PEM")
     assert (tmp_path / "seen").read_text() == "first|more|/home/of/us"
     assert json.loads((tmp_path / "info").read_text()) == {
         "apiVersion": V1,

@@ -161,7 +161,7 @@ class Infra(Protocol):
         """What tells this infrastructure from another under the same name (law: bind records to it)."""
 
     def things(self, spec: ClusterSpec) -> Sequence[Thing]:
-        """Everything that `ensure` would create. Pure: no call."""
+        """Everything that `ensure` would create. No call; something was asked of the infra before."""
 
     async def ensure(self, spec: ClusterSpec, progress: Progress, timeout: float) -> Observation:
         """Create what is missing and wait until every node runs. Idempotent. Raises `OutOfCapacity` with the

@@ -13,7 +13,7 @@ import json
 import os
 import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
@@ -51,7 +51,7 @@ class Local:
         self,
         kubeconfig: Sequence[str | Path],
         *,
-        infra: Callable[[], KubernetesInfra] | None = None,
+        infra: Callable[[], Awaitable[KubernetesInfra]] | None = None,
         command: Sequence[str] | None = None,
     ) -> None:
         """`infra` gives the way to it, or raises `ContextNotFound`; without one, kubesim is asked how it is."""
@@ -67,7 +67,7 @@ class Local:
         """Whether it runs and answers, and the kubeconfig that we were given leads to it."""
         if self._infra is not None:
             try:
-                return await self._infra().answers()
+                return await (await self._infra()).answers()
             except InfraError:
                 return False
         state, kubeconfig = await self._look()
@@ -87,7 +87,7 @@ class Local:
                 remedy=f"look at `kubesim logs --name {CLUSTER}`",
             )
         if self._infra is not None:
-            self._infra().forget_failures()
+            (await self._infra()).forget_failures()
 
     async def down(self, progress: Progress) -> None:
         """Remove it with everything in it. Nothing there is as good."""

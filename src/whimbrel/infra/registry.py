@@ -12,7 +12,7 @@ from pathlib import Path
 
 from kubewire.errors import ConfigError
 from kubewire.kubeconfig import default_paths
-from whimbrel.infra.base import Check, NodeShape
+from whimbrel.infra.base import NodeShape
 from whimbrel.infra.kubernetes.connection import OpenClient, open_client
 from whimbrel.infra.kubernetes.contexts import Contexts
 from whimbrel.infra.kubernetes.failures import translate
@@ -20,7 +20,7 @@ from whimbrel.infra.kubernetes.infra import KubernetesInfra
 from whimbrel.infra.kubernetes.settings import KubernetesSettings, default_cpus
 from whimbrel.infra.local import NAME as LOCAL
 from whimbrel.infra.local import Local
-from whimbrel.model.errors import ContextNotFound, InfraError
+from whimbrel.model.errors import ContextNotFound
 
 Paths = Sequence[str | Path]
 
@@ -44,14 +44,14 @@ class Infras:
         self._contexts: dict[tuple[str, ...], Contexts] = {}
         self._infras: dict[tuple[tuple[str, ...], str], KubernetesInfra] = {}
 
-    def get(self, infra: str, kubeconfig: Paths = ()) -> KubernetesInfra:
-        """The place of that name. Raises `ContextNotFound` with the names that there are, or
-        `KubeconfigInvalid`."""
-        context = self._context_of(infra, kubeconfig)
+    async def get(self, infra: str, kubeconfig: Paths = ()) -> KubernetesInfra:
+        """The place of that name, after a look into the kubeconfig. Raises `ContextNotFound` with the names that
+        there are, or `KubeconfigInvalid`."""
+        context = await self._context_of(infra, kubeconfig)
         contexts = self._contexts_of(kubeconfig)
         try:
-            if context not in contexts.names():
-                contexts.connection(context)  # raises, and says what there is
+            if context not in await contexts.names():
+                await contexts.connection(context)  # raises, and says what there is
         except ConfigError as error:
             raise translate(f"k8s/{context}", "reading the kubeconfig", error) from error
         key = (_key(kubeconfig), context)
@@ -66,28 +66,22 @@ class Infras:
         if wanted == "local":
             return [LOCAL]
         if wanted in ("k8s", "kubernetes") or wanted is None:
-            current = self._current(kubeconfig)
+            current = await self._current(kubeconfig)
             if current:
                 return [f"k8s/{current}"]
             if wanted is None:
                 return []
-            known = ", ".join(self._names(kubeconfig)) or "none"
+            known = ", ".join(await self._names(kubeconfig)) or "none"
             raise ContextNotFound(
                 f"The kubeconfig has no current context (contexts there: {known}).",
                 remedy="name one (`--infra k8s/NAME`), or use `--infra local`",
             )
-        infra = self.get(wanted, kubeconfig)
+        infra = await self.get(wanted, kubeconfig)
         return [infra.name]
 
-    def known(self, kubeconfig: Paths = ()) -> list[str]:
+    async def known(self, kubeconfig: Paths = ()) -> list[str]:
         """Every context there is. Raises `KubeconfigInvalid`."""
-        return [f"k8s/{name}" for name in self._names(kubeconfig)]
-
-    async def check(self, names: Sequence[str] | None, kubeconfig: Paths = ()) -> list[Check]:
-        """All of them (or these), asked side by side; what is wrong is in the answers."""
-        return list(
-            await asyncio.gather(*(self._check(name, kubeconfig) for name in names or self.known(kubeconfig)))
-        )
+        return [f"k8s/{name}" for name in await self._names(kubeconfig)]
 
     def local(self, kubeconfig: Paths = ()) -> Local:
         """The embedded Kubernetes."""
@@ -104,34 +98,27 @@ class Infras:
         self._infras.clear()
         await asyncio.gather(*(infra.aclose() for infra in infras))
 
-    async def _check(self, name: str, kubeconfig: Paths) -> Check:
-        try:
-            infra = self.get(LOCAL if name == "local" else name, kubeconfig)
-        except InfraError as error:
-            return Check(infra=name, usable=False, reason=error.message, remedy=error.remedy or "")
-        return await infra.check()
-
-    def _context_of(self, infra: str, kubeconfig: Paths) -> str:
+    async def _context_of(self, infra: str, kubeconfig: Paths) -> str:
         if infra == "local":
             return LOCAL.partition("/")[2]
         for prefix in _PREFIXES:
             if infra.startswith(prefix) and len(infra) > len(prefix):
                 return infra[len(prefix) :]
-        known = ", ".join(self._names(kubeconfig)) or "none"
+        known = ", ".join(await self._names(kubeconfig)) or "none"
         raise ContextNotFound(
             f"{infra!r} is not a place for clusters (contexts there: {known}).",
             remedy="use `local`, `k8s`, or `k8s/CONTEXT`",
         )
 
-    def _names(self, kubeconfig: Paths) -> list[str]:
+    async def _names(self, kubeconfig: Paths) -> list[str]:
         try:
-            return self._contexts_of(kubeconfig).names()
+            return await self._contexts_of(kubeconfig).names()
         except ConfigError as error:
             raise translate("k8s", "reading the kubeconfig", error) from error
 
-    def _current(self, kubeconfig: Paths) -> str | None:
+    async def _current(self, kubeconfig: Paths) -> str | None:
         try:
-            return self._contexts_of(kubeconfig).current()
+            return await self._contexts_of(kubeconfig).current()
         except ConfigError as error:
             raise translate("k8s", "reading the kubeconfig", error) from error
 

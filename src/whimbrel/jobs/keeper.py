@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -51,7 +51,7 @@ class Desk:
     """What every keeper works with."""
 
     store: Store
-    infra_of: Callable[[ClusterRow], Infra]
+    infra_of: Callable[[ClusterRow], Awaitable[Infra]]
     logs: LogStore
     vault: Vault
 
@@ -289,7 +289,7 @@ class Keeper:
         """The way to the cluster; waited for while its context is missing from the kubeconfig."""
         while True:
             try:
-                return self._desk.infra_of(self._cluster)
+                return await self._desk.infra_of(self._cluster)
             except InfraError as error:
                 await self._on_trouble(error)
                 await asyncio.sleep(POLL)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 from whimbrel.infra.base import Infra, Observation
 from whimbrel.jobs import records
@@ -27,7 +27,7 @@ LOOK = 8.0
 class Sight:
     """Looks at one cluster."""
 
-    def __init__(self, cluster: ClusterRow, infra_of: Callable[[ClusterRow], Infra]) -> None:
+    def __init__(self, cluster: ClusterRow, infra_of: Callable[[ClusterRow], Awaitable[Infra]]) -> None:
         self._cluster = cluster
         self._infra_of = infra_of
         self._lock = asyncio.Lock()
@@ -56,7 +56,7 @@ class Sight:
         """
         async with self._lock:
             if self._seen is None or time.monotonic() - self._seen_at > FRESH:
-                infra = self._infra_of(self._cluster)
+                infra = await self._infra_of(self._cluster)
                 await same_place(infra, self._cluster)
                 self._seen = await infra.observe(records.spec_of(self._cluster))
                 self._seen_at = time.monotonic()

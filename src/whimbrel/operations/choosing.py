@@ -82,7 +82,7 @@ async def _ask(
     shape = shape_for(resources, places.default_shape(name))
     try:
         async with asyncio.timeout(BUDGET):
-            return await places.get(name, kubeconfig).offer(num_nodes, shape)
+            return await (await places.get(name, kubeconfig)).offer(num_nodes, shape)
     except TimeoutError:
         return Offer(infra=name, feasible=False, reason=f"it did not answer within {BUDGET:g} s", shape=shape)
     except InfraError as error:

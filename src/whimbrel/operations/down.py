@@ -97,7 +97,7 @@ class Down:
         answer = min(ANSWER, seconds)
 
         async def remove() -> dict[str, Any]:
-            infra = self._tools.infra_of(cluster)
+            infra = await self._tools.infra_of(cluster)
             try:
                 async with asyncio.timeout(answer):
                     await same_place(infra, cluster)

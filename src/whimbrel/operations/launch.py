@@ -78,7 +78,7 @@ class Launch:
                 await local.up(run.report)
 
             await run.step("local", start, deadline=LOCAL_UP)
-        infra = self._tools.places.get(place["infra"], ask.kubeconfig)
+        infra = await self._tools.places.get(place["infra"], ask.kubeconfig)
         shape = NodeShape(**place["shape"])
         if place["local"]:
             await run.step("room", lambda: self._check_room(infra, ask, shape), deadline=SETTLE + 10)

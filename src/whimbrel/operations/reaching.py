@@ -22,7 +22,7 @@ async def reach(tools: Tools, cluster: ClusterRow) -> Infra:
     """
     local = tools.places.local(cluster.kubeconfig)
     try:
-        infra = tools.infra_of(cluster)
+        infra = await tools.infra_of(cluster)
         await same_place(infra, cluster)
     except (Unreachable, ContextNotFound) as error:
         if cluster.infra == local.name:

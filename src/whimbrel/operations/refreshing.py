@@ -33,8 +33,8 @@ async def refresh(tools: Tools, rows: Sequence[ClusterRow]) -> list[dict[str, An
 
 async def _look(tools: Tools, row: ClusterRow) -> dict[str, Any] | None:
     try:
-        infra = tools.infra_of(row)
         async with asyncio.timeout(BUDGET):
+            infra = await tools.infra_of(row)
             await same_place(infra, row)
             seen = await infra.observe(records.spec_of(row))
     except TimeoutError:

@@ -55,7 +55,7 @@ async def set_up(run: Run, tools: Tools, ask: Ask, cluster: ClusterRow) -> None:
 
 
 async def _run(run: Run, tools: Tools, cluster: ClusterRow, files: Sequence[JobFiles]) -> None:
-    infra, spec = tools.infra_of(cluster), records.spec_of(cluster)
+    infra, spec = await tools.infra_of(cluster), records.spec_of(cluster)
     nodes = [infra.node(spec, rank) for rank in range(cluster.num_nodes)]
     log = tools.logs.job(cluster.uid, files[0].id)
     writer = await log.writer(len(nodes))

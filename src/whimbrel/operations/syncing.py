@@ -51,7 +51,7 @@ def _spare_this_machine(targets: Iterable[str]) -> None:
 
 
 async def _sync(run: Run, tools: Tools, cluster: ClusterRow, wanted: Mapping[str, str]) -> dict[str, Any]:
-    infra, spec = tools.infra_of(cluster), records.spec_of(cluster)
+    infra, spec = await tools.infra_of(cluster), records.spec_of(cluster)
     manifests = {
         target: Manifest.from_json(await tools.blobs.read(digest)) for target, digest in wanted.items()
     }

@@ -41,8 +41,8 @@ class Local(Protocol):
 class Places(Protocol):
     """Where clusters can be."""
 
-    def get(self, infra: str, kubeconfig: Paths) -> Infra:
-        """The place of that name.
+    async def get(self, infra: str, kubeconfig: Paths) -> Infra:
+        """The place of that name, after a bounded look into the kubeconfig.
 
         Raises:
             ContextNotFound: there is none, with the names that there are.
@@ -56,7 +56,7 @@ class Places(Protocol):
             ContextNotFound: what is wanted is not there, with the names that there are.
         """
 
-    def known(self, kubeconfig: Paths) -> Sequence[str]:
+    async def known(self, kubeconfig: Paths) -> Sequence[str]:
         """Every place that is configured."""
 
     async def aclose(self) -> None:
@@ -87,6 +87,6 @@ class Tools:
     logs: LogStore
     jobs: Jobs
 
-    def infra_of(self, cluster: ClusterRow) -> Infra:
+    async def infra_of(self, cluster: ClusterRow) -> Infra:
         """The place of a cluster."""
-        return self.places.get(cluster.infra, cluster.kubeconfig)
+        return await self.places.get(cluster.infra, cluster.kubeconfig)

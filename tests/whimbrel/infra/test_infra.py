@@ -56,6 +56,7 @@ def refusing(method: str, part: str, answer: Response) -> Callable[[str, str], R
 async def test_ensure_creates_what_was_announced_and_waits_until_it_runs(
     infra: KubernetesInfra, api: FakeApi, spec: ClusterSpec
 ) -> None:
+    await infra.identity()
     announced = {thing.name for thing in infra.things(spec)}
     said: list[str] = []
     seen = await infra.ensure(spec, said.append, 10)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import pytest
@@ -36,6 +37,15 @@ def kubesim(tmp_path: Path, body: str) -> list[str]:
 def calls(tmp_path: Path) -> list[str]:
     """What it was called with."""
     return (tmp_path / "calls").read_text().splitlines()
+
+
+def always(infra: KubernetesInfra) -> Callable[[], Awaitable[KubernetesInfra]]:
+    """The way to it."""
+
+    async def get() -> KubernetesInfra:
+        return infra
+
+    return get
 
 
 def listing(status: str, kubeconfig: str = "/k") -> str:
@@ -108,7 +118,7 @@ async def test_nonsense_is_told_as_such(tmp_path: Path) -> None:
 async def test_whether_it_runs_is_asked_of_itself_where_that_can_be(
     tmp_path: Path, infra: KubernetesInfra, api: FakeApi
 ) -> None:
-    place = Local(["/k"], infra=lambda: infra, command=kubesim(tmp_path, "print('{}')"))
+    place = Local(["/k"], infra=always(infra), command=kubesim(tmp_path, "print('{}')"))
     assert await place.running()
     api.refuse = lambda verb, path: status(503, "ServiceUnavailable", "starting")
     assert not await place.running()
@@ -116,7 +126,7 @@ async def test_whether_it_runs_is_asked_of_itself_where_that_can_be(
 
 
 async def test_a_context_that_is_not_there_yet_does_not_run(tmp_path: Path) -> None:
-    def absent() -> KubernetesInfra:
+    async def absent() -> KubernetesInfra:
         raise ContextNotFound
 
     assert not await Local(["/k"], infra=absent, command=kubesim(tmp_path, "")).running()
@@ -129,7 +139,7 @@ async def test_after_up_an_older_failure_does_not_count(
         raise kube.Unreachable("https://127.0.0.1:1", "refused")
 
     api.refuse = gone
-    place = Local(["/k"], infra=lambda: infra, command=kubesim(tmp_path, "print('{}')"))
+    place = Local(["/k"], infra=always(infra), command=kubesim(tmp_path, "print('{}')"))
     assert not await place.running()
     assert infra.breaker.state == "open"
     api.refuse = lambda verb, path: None

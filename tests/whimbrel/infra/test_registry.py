@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
+import time
 from pathlib import Path
 
 import pytest
@@ -27,7 +29,9 @@ def infras() -> Infras:
 
 
 async def test_a_context_is_one_infra_however_often_it_is_asked_for(infras: Infras, kubeconfig: Path) -> None:
-    assert infras.get("k8s/fake", [kubeconfig]) is infras.get("kubernetes/fake", [str(kubeconfig)])
+    assert await infras.get("k8s/fake", [kubeconfig]) is await infras.get(
+        "kubernetes/fake", [str(kubeconfig)]
+    )
     await infras.aclose()
 
 
@@ -36,14 +40,14 @@ async def test_two_kubeconfigs_with_the_same_context_are_two_infras(
 ) -> None:
     other = tmp_path / "other"
     other.write_text(kubeconfig.read_text())
-    assert infras.get("k8s/fake", [kubeconfig]) is not infras.get("k8s/fake", [other])
+    assert await infras.get("k8s/fake", [kubeconfig]) is not await infras.get("k8s/fake", [other])
     await infras.aclose()
 
 
 @pytest.mark.parametrize("name", ["k8s/nope", "aws", "k8s/", "nonsense"])
 async def test_what_is_not_there_is_refused_with_what_is(infras: Infras, kubeconfig: Path, name: str) -> None:
     with pytest.raises(ContextNotFound, match="fake") as caught:
-        infras.get(name, [kubeconfig])
+        await infras.get(name, [kubeconfig])
     assert caught.value.remedy
 
 
@@ -70,10 +74,45 @@ async def test_a_broken_kubeconfig_is_named_and_mended_without_a_restart(
     good = kubeconfig.read_text()
     kubeconfig.write_text("a: [")
     with pytest.raises(KubeconfigInvalid, match=str(kubeconfig)):
-        infras.get("k8s/fake", [kubeconfig])
+        await infras.get("k8s/fake", [kubeconfig])
     kubeconfig.write_text(good)
-    assert infras.get("k8s/fake", [kubeconfig]).name == "k8s/fake"
+    assert (await infras.get("k8s/fake", [kubeconfig])).name == "k8s/fake"
     await infras.aclose()
+
+
+async def test_a_kubeconfig_that_hangs_costs_only_who_names_it_and_that_once(
+    infras: Infras, kubeconfig: Path, tmp_path: Path
+) -> None:
+    """A FIFO that nobody writes to is what a hung network file system looks like to whoever opens a file there."""
+    hung = tmp_path / "hung"
+    os.mkfifo(hung)
+    slow = asyncio.create_task(infras.get("k8s/fake", [hung]))
+    began = time.monotonic()
+    assert (await infras.get("k8s/fake", [kubeconfig])).name == "k8s/fake"
+    assert time.monotonic() - began < 1.0, "the event loop goes on, and so do other kubeconfigs"
+    assert not slow.done()
+    with pytest.raises(KubeconfigInvalid, match=r"hung.*longer than 2 s"):
+        await slow
+    began = time.monotonic()
+    with pytest.raises(KubeconfigInvalid, match="stuck"):
+        await infras.get("k8s/fake", [hung])
+    assert time.monotonic() - began < 0.5, "the second one learns at once what the first one has waited for"
+    hung.write_text("")  # the reader goes on: the file system answers again
+    hung.unlink()
+    hung.write_text(kubeconfig.read_text())
+    while True:
+        try:
+            assert (await infras.get("k8s/fake", [hung])).name == "k8s/fake"
+            break
+        except KubeconfigInvalid:
+            assert time.monotonic() - began < 10
+            await asyncio.sleep(0.01)
+    await infras.aclose()
+
+
+async def test_a_kubeconfig_without_end_is_refused(infras: Infras) -> None:
+    with pytest.raises(KubeconfigInvalid, match="16 MiB"):
+        await infras.get("k8s/fake", ["/dev/zero"])
 
 
 async def test_the_embedded_kubernetes_has_small_nodes(infras: Infras) -> None:
@@ -81,15 +120,9 @@ async def test_the_embedded_kubernetes_has_small_nodes(infras: Infras) -> None:
     assert infras.default_shape("k8s/anything").cpus == 2.0
 
 
-async def test_check_of_a_place_that_is_not_there_is_an_answer(infras: Infras, kubeconfig: Path) -> None:
-    [check] = await infras.check(["k8s/nope"], [kubeconfig])
-    assert (check.infra, check.usable) == ("k8s/nope", False)
-    assert "fake" in check.reason
-
-
 async def test_a_context_without_a_cluster_is_told_as_incomplete(infras: Infras, kubeconfig: Path) -> None:
     kubeconfig.write_text(kubeconfig.read_text().replace("cluster: c, ", "cluster: gone, "))
-    [check] = await infras.check(None, [kubeconfig])
+    check = await (await infras.get("k8s/fake", [kubeconfig])).check()
     assert "gone" in check.reason
     assert check.remedy
     await infras.aclose()

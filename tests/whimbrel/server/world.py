@@ -52,7 +52,7 @@ class World:
         found = [entry.name for entry in self.root.iterdir() if (entry / "identity").exists()]
         return sorted(f"k8s/{name}" for name in found)
 
-    def get(self, infra: str, kubeconfig: Paths) -> Infra:
+    async def get(self, infra: str, kubeconfig: Paths) -> Infra:
         if infra not in self.names():
             raise ContextNotFound(
                 f"There is no context {infra}; there are: {', '.join(self.names())}.", remedy="whim check"
@@ -64,9 +64,9 @@ class World:
             return self.names()
         if wanted == "local":
             return ["k8s/kubesim-local"]
-        return [self.get(wanted or "", kubeconfig).name]
+        return [(await self.get(wanted or "", kubeconfig)).name]
 
-    def known(self, kubeconfig: Paths) -> Sequence[str]:
+    async def known(self, kubeconfig: Paths) -> Sequence[str]:
         return self.names()
 
     async def aclose(self) -> None:

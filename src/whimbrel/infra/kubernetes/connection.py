@@ -53,25 +53,32 @@ class Link:
         self._contexts = contexts
         self._opener = opener
         self._connection: Connection | None = None
+        self._namespace: str | None = None
         self._client: Client | None = None
         self._retired: list[tuple[Client, float]] = []
         self._streams: Counter[Client] = Counter()
 
-    def connection(self) -> Connection:
+    async def connection(self) -> Connection:
         """Where the context leads now. Raises `ContextNotFound` or `KubeconfigInvalid`."""
         try:
-            return self._contexts.connection(self._context)
+            found = await self._contexts.connection(self._context)
         except ConfigError as error:
             raise translate(self.name, "reading the kubeconfig", error) from error
+        self._namespace = found.namespace
+        return found
 
     @property
     def namespace(self) -> str:
-        """Where new objects go."""
-        return self.settings.namespace or self.connection().namespace
+        """Where new objects go, as the kubeconfig said when it was last looked at."""
+        if self.settings.namespace:
+            return self.settings.namespace
+        if self._namespace is None:
+            raise RuntimeError(f"{self.name}: nothing was asked yet, so that its namespace is not known")
+        return self._namespace
 
-    def client(self) -> Client:
+    async def client(self) -> Client:
         """The client; a new one when the kubeconfig leads elsewhere. Streams of the old one go on."""
-        connection = self.connection()
+        connection = await self.connection()
         if self._client is None or connection != self._connection:
             if self._client is not None:
                 self._retired.append((self._client, time.monotonic()))
@@ -81,14 +88,14 @@ class Link:
 
     async def call(self, what: str, action: Callable[[Client], Awaitable[T]], *, timeout: float) -> T:
         """One call, guarded. The client's own deadline is a little shorter: it can say more."""
-        client = self.client()
+        client = await self.client()
         await self._close_retired()
         return await self.guard.call(what, lambda: action(client), timeout=timeout + _MARGIN)
 
     @asynccontextmanager
     async def stream(self, what: str) -> AsyncIterator[Client]:
         """A client for something long; what opens it belongs inside of `guard.opening`."""
-        client = self.client()
+        client = await self.client()
         async with self.guard.stream(what):
             self._streams[client] += 1
             try:

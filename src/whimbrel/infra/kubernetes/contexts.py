@@ -1,7 +1,7 @@
 """Which contexts there are and where each leads, as the kubeconfig says now: it is read again when a file changes.
 
-A file that is broken, missing or incomplete gives its error to those who name it, at each use, until it is mended.
-No call is made here.
+A file that is broken, missing or incomplete gives its error to those who name it, at each use, until it is mended; so
+does one that cannot be read within a bound, because its file system hangs. No call is made here.
 """
 
 from __future__ import annotations
@@ -10,8 +10,9 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
+from kubewire.aside import Aside, StillReading
 from kubewire.connection import Connection
-from kubewire.errors import ConfigError
+from kubewire.errors import ConfigError, KubeconfigInvalid
 from kubewire.kubeconfig import Kubeconfig, load
 
 _Stamp = tuple[tuple[int, int, int] | None, ...]
@@ -22,36 +23,48 @@ class Contexts:
 
     def __init__(self, paths: Sequence[str | Path]) -> None:
         self.paths = tuple(Path(path) for path in paths)
-        self._stamp: _Stamp | None = None
-        self._config: Kubeconfig | None = None
-        self._error: ConfigError | None = None
+        self._aside = Aside()
+        self._known: tuple[_Stamp, Kubeconfig | ConfigError] | None = None
 
-    def names(self) -> list[str]:
+    async def names(self) -> list[str]:
         """All contexts. Raises a `ConfigError` when a file cannot be used."""
-        return self._read().contexts()
+        return (await self._read()).contexts()
 
-    def current(self) -> str | None:
+    async def current(self) -> str | None:
         """The current context, if there is one and it exists."""
-        config = self._read()
+        config = await self._read()
         return config.current if config.current in config.contexts() else None
 
-    def connection(self, context: str) -> Connection:
+    async def connection(self, context: str) -> Connection:
         """Where a context leads. Raises a `ConfigError`."""
-        return self._read().connection(context)
+        return (await self._read()).connection(context)
 
-    def _read(self) -> Kubeconfig:
+    async def _read(self) -> Kubeconfig:
+        try:
+            found = await self._aside.run(self._look)
+        except StillReading as error:
+            where = os.pathsep.join(map(str, self.paths))
+            raise KubeconfigInvalid(
+                where,
+                str(error),
+                remedy="Check the file system that it lies on, or set KUBECONFIG to another file.",
+            ) from None
+        if isinstance(found, ConfigError):
+            raise found
+        return found
+
+    def _look(self) -> Kubeconfig | ConfigError:
+        """In a thread; two at once do the same work twice, no more."""
         stamp = tuple(_stamp_of(path) for path in self.paths)
-        if stamp != self._stamp:
-            self._config = self._error = None
-            try:
-                self._config = load(self.paths)
-            except ConfigError as error:
-                self._error = error
-            self._stamp = stamp
-        if self._error is not None:
-            raise self._error
-        assert self._config is not None
-        return self._config
+        known = self._known
+        if known is not None and known[0] == stamp:
+            return known[1]
+        try:
+            found: Kubeconfig | ConfigError = load(self.paths)
+        except ConfigError as error:
+            found = error
+        self._known = (stamp, found)
+        return found
 
 
 def _stamp_of(path: Path) -> tuple[int, int, int] | None:

@@ -138,7 +138,7 @@ class KubernetesInfra:
             try:
                 return str((await client.get(NAMESPACES, "kube-system"))["metadata"]["uid"])
             except (kube.Forbidden, kube.NotFound):
-                connection = self._link.connection()
+                connection = await self._link.connection()
                 mark = f"{connection.server}\n{connection.ca_data!r}{connection.ca_file}"
                 return f"server-{hashlib.sha256(mark.encode()).hexdigest()[:32]}"
 
@@ -205,7 +205,7 @@ class KubernetesInfra:
         return str(answer.get("gitVersion") or "")
 
     async def _machines(self, fresh: float = _FRESH, stale: float = _STALE) -> Aged[list[Machine]]:
-        client = self._link.client()
+        client = await self._link.client()
 
         async def action() -> list[Machine]:
             return [capacity.machine(node) for node in (await client.list(NODES)).items]

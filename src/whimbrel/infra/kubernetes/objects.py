@@ -57,6 +57,7 @@ class Objects:
 
     async def find(self, spec: ClusterSpec) -> Found:
         """Everything that carries the cluster's uid."""
+        await self._link.connection()
         home = self.namespace(spec)
         nodes, services = await asyncio.gather(
             self._list("Pod", spec.uid, home), self._list("Service", spec.uid, home)

@@ -65,5 +65,5 @@ async def _head(services: Services, name: str) -> Node:
             f"The cluster {name} is {cluster.status}, not UP.",
             remedy=f"whim launch -c {name} ...   # finishes it",
         )
-    infra = services.tools.infra_of(cluster)
+    infra = await services.tools.infra_of(cluster)
     return infra.node(records.spec_of(cluster), 0)

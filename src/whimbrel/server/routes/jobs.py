@@ -99,7 +99,7 @@ async def _frames(
             shown = row.status
             yield {"kind": "status", "status": row.status, "reason": row.reason}
         last = row.status.finished or not follow
-        trouble = "" if last else _trouble(services, cluster)
+        trouble = "" if last else await _trouble(services, cluster)
         if trouble != told:
             told = trouble
             yield {"kind": "waiting", "message": trouble or f"{cluster.infra} answers again"}
@@ -121,10 +121,10 @@ async def _frames(
         await wait_any(LOOK_AGAIN, changed)
 
 
-def _trouble(services: Services, cluster: ClusterRow) -> str:
+async def _trouble(services: Services, cluster: ClusterRow) -> str:
     """Why nothing can come of the job at present, as far as is known without asking."""
     try:
-        return services.tools.infra_of(cluster).trouble()
+        return (await services.tools.infra_of(cluster)).trouble()
     except InfraError as error:
         return error.message
 

@@ -25,7 +25,7 @@ BUDGET = 5.5
 async def check(services: With, caller: From, body: CheckBody) -> dict[str, Any]:
     """Look at every infrastructure that is meant, side by side; what is wrong with one is in its answer."""
     places = services.tools.places
-    names = dict.fromkeys(() if body.infra else places.known(caller.kubeconfig))
+    names = dict.fromkeys(() if body.infra else await places.known(caller.kubeconfig))
     for wanted in body.infra or ():
         names.update(dict.fromkeys(await places.candidates(wanted, caller.kubeconfig)))
     results = await asyncio.gather(*(_check(services, caller, name) for name in names))
@@ -36,7 +36,7 @@ async def _check(services: Services, caller: Caller, name: str) -> Check:
     began = time.monotonic()
     try:
         async with asyncio.timeout(BUDGET):
-            return await services.tools.places.get(name, caller.kubeconfig).check()
+            return await (await services.tools.places.get(name, caller.kubeconfig)).check()
     except TimeoutError:
         reason, remedy = f"it did not answer within {BUDGET:g} s", f"whim check {name}   # asks again"
     except InfraError as error:
