@@ -89,6 +89,7 @@ class Streams:
         if task is None:
             raise RuntimeError("a stream needs a task")
         ended = False
+        cancelled_before = task.cancelling()
 
         def end() -> None:
             nonlocal ended
@@ -103,7 +104,8 @@ class Streams:
         except asyncio.CancelledError:
             if not (ended or self.draining):
                 raise
-            task.uncancel()
+            if task.uncancel() > cancelled_before:
+                raise  # somebody else, at the same moment, wants the whole task to end
         finally:
             self._tasks.discard(task)
             if not self._tasks:

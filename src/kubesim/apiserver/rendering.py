@@ -7,14 +7,13 @@ else, and is what people and the garbage collectors of the world ask for, not wh
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from datetime import UTC, datetime
 from itertools import islice
 from typing import Any
 
 import orjson
 import yaml
 
-from kubesim import errors
+from kubesim import clock, errors
 from kubesim.apiserver.kinds import conversion
 from kubesim.apiserver.negotiation import Wanted
 from kubesim.apiserver.objects import decode, encode, head
@@ -120,7 +119,7 @@ class Renderer:
         }
 
     def _table(self, objects: Sequence[JsonObject], version: str) -> JsonObject:
-        table: JsonObject = to_table(self._rt, objects, datetime.now(UTC), self._include)
+        table: JsonObject = to_table(self._rt, objects, clock.now(), self._include)
         table["apiVersion"] = f"{META}/{self._wanted.version}"
         table["metadata"] = {"resourceVersion": version}
         return table
@@ -137,7 +136,7 @@ class Renderer:
                 **self._table([], ""),
                 "metadata": {k: v for k, v in metadata.items() if v or k != "continue"},
             }
-            row = row_maker(rt, datetime.now(UTC), self._include)
+            row = row_maker(rt, clock.now(), self._include)
             return await self._list_of("rows", top, items, lambda stored: row(self.decoded(stored)))
         if form == "PartialObjectMetadataList":
             top = {

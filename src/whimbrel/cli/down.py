@@ -70,7 +70,7 @@ def _matching(patterns: tuple[str, ...], all_clusters: bool) -> list[str]:
 
 def _report(name: str, say: sdk.Say) -> Any:
     def on_event(frame: dict[str, Any]) -> None:
-        if frame["kind"] == "progress":
+        if frame["kind"] in ("progress", "waiting"):
             say(f"{name}: {frame['data'].get('message', '')}")
 
     return on_event

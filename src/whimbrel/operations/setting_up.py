@@ -90,10 +90,14 @@ async def _run(run: Run, tools: Tools, cluster: ClusterRow, files: Sequence[JobF
     outcome = judge(ends)
     if outcome.status is not JobStatus.SUCCEEDED:
         raise SetupFailed(
-            f"The setup on cluster {cluster.name} failed: {outcome.reason}.",
-            remedy=f"the cluster stays up to look at: whim exec {cluster.name} ...   # and then: "
-            f"whim launch -c {cluster.name} ..., or whim down {cluster.name}",
-            details={"exit_codes": [rank.exit_code for rank in sorted(ends, key=lambda rank: rank.rank)]},
+            f"The setup on cluster {cluster.name} failed: {outcome.reason}. The cluster stays up.",
+            remedy=f"whim api logs {run.id[:8]}   # what setup printed (request {run.id})\n"
+            f"whim exec {cluster.name} -- ls -la   # look around\n"
+            f"whim launch -c {cluster.name} ...   # try again; or: whim down {cluster.name}",
+            details={
+                "request_id": run.id,
+                "exit_codes": [rank.exit_code for rank in sorted(ends, key=lambda rank: rank.rank)],
+            },
         )
 
 

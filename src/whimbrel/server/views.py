@@ -44,8 +44,8 @@ def cluster(row: ClusterRow, counts: Mapping[JobStatus, int]) -> dict[str, Any]:
     }
 
 
-def job(row: JobRow) -> dict[str, Any]:
-    """One job, for `queue`."""
+def job(row: JobRow, waits: str = "") -> dict[str, Any]:
+    """One job, for `queue`; `waits` says why it does not run yet."""
     return {
         "id": row.id,
         "name": row.name,
@@ -56,7 +56,7 @@ def job(row: JobRow) -> dict[str, Any]:
         "started_at": row.started_at,
         "ended_at": row.ended_at,
         "exit_codes": exit_codes(row),
-        "reason": row.reason,
+        "reason": row.reason or waits,
     }
 
 

@@ -93,6 +93,8 @@ def test_the_queue_is_first_in_first_out_and_packs_by_cpus(server: Server) -> No
         server.output_of(server.exec("c1", "sleep 600", resources=two))
     server.until(lambda: server.job("c1", 1)["status"] == "RUNNING", "the first job runs")
     assert [server.job("c1", number)["status"] for number in (2, 3)] == ["PENDING", "PENDING"]
+    assert server.job("c1", 2)["reason"] == "for 2 CPUs (taken by job 1)"
+    assert server.job("c1", 3)["reason"] == "behind job 2"
     assert server.get("clusters")["clusters"][0]["jobs"] == {"running": 1, "pending": 2}
     assert server.post("clusters/c1/jobs/cancel", {"job_ids": [1]})["cancelled"] == [1]
     server.until(lambda: server.job("c1", 2)["status"] == "RUNNING", "the second job runs")
@@ -102,6 +104,20 @@ def test_the_queue_is_first_in_first_out_and_packs_by_cpus(server: Server) -> No
     server.until(lambda: server.job("c1", 3)["status"] == "CANCELLED", "the last job is cancelled")
     server.until(lambda: server.job("c1", 2)["status"] == "CANCELLED", "the running job is cancelled")
     assert server.logs("c1", 3)[1]["reason"] == "it was cancelled before it started"
+
+
+def test_a_request_behind_another_one_says_which(server: Server) -> None:
+    hold = server.world.root / "one" / "hold"
+    hold.touch()
+    first = server.launch("c1")
+    server.until_events(first, "waiting for the nodes")
+    second = server.launch("c1")
+    frames = server.frames(f"/api/v1/requests/{second}/events?follow=1")
+    message = next(frame["data"]["message"] for frame in frames if frame["kind"] == "waiting")
+    assert f"request {first[:8]}" in message
+    assert "cluster.launch" in message
+    hold.unlink()
+    assert server.output_of(second)["job_id"] == 2
 
 
 def test_a_launch_whose_cluster_is_closed_under_it_stops_before_it_runs_anything(server: Server) -> None:
@@ -155,7 +171,8 @@ def test_setup_runs_on_every_node_and_its_failure_keeps_the_cluster(server: Serv
     error = server.end_of(server.launch("c1", "true", setup="echo no; exit 3"))["error"]
     assert error["code"] == "SetupFailed"
     assert "exit code 3" in error["message"]
-    assert "stays up" in error["remedy"]
+    assert "stays up" in error["message"]
+    assert error["remedy"].startswith(f"whim api logs {error['details']['request_id'][:8]}")
     (cluster,) = server.get("clusters")["clusters"]
     assert (cluster["status"], cluster["last_error"]["code"]) == ("UP", "SetupFailed")
 
