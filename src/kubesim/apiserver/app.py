@@ -19,7 +19,16 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 from kubesim import errors
-from kubesim.apiserver import bootstrap, deleting, endpoints, patching, reading, subresources, writing
+from kubesim.apiserver import (
+    bootstrap,
+    deleting,
+    endpoints,
+    patching,
+    reading,
+    snapshotting,
+    subresources,
+    writing,
+)
 from kubesim.apiserver.admission import default_admission
 from kubesim.apiserver.allocation import DEFAULT_NETWORK, ServiceAddresses
 from kubesim.apiserver.asgi import Streams
@@ -47,6 +56,8 @@ log = logging.getLogger(__name__)
 
 Answer = Reply | StreamReply
 Handler = Callable[[Core, Call], Awaitable[Answer]]
+
+SNAPSHOT = "/kubesim/v1/snapshot"
 
 _ONE_NAME = re.compile(r"(?:^|,)metadata\.name==?([^,=]+)(?:,|$)")
 _COLLECTION = {"GET": "list", "POST": "create", "DELETE": "deletecollection"}
@@ -102,6 +113,10 @@ class ApiServer:
         self.authorizer = RbacAuthorizer(store)
         self.auth.authorizer = self.authorizer
         self.audit: Audit | None = None
+        self.own_paths: dict[tuple[str, str], Callable[[], Answer]] = {
+            ("GET", SNAPSHOT): lambda: StreamReply(chunks=snapshotting.lines(self.core))
+        }
+        """Beside Kubernetes: what only administrators of this server may ask it, by method and path."""
         self.streams = Streams()
         self.core = Core(
             store=store,
@@ -159,7 +174,8 @@ class ApiServer:
         if route is None or not route.plural:
             verb = request.method.lower()
             authorize(self.authorizer, request.user, Attributes(verb=verb, path=request.path))
-            return endpoints.answer(self, request, route)
+            own = self.own_paths.get((request.method, request.path))
+            return own() if own is not None else endpoints.answer(self, request, route)
         rt = self.registry.find(route.group, route.version, route.plural)
         verb = verb_of(request, route)
         authorize(self.authorizer, request.user, _attributes(request, route, verb))

@@ -172,7 +172,9 @@ class Renderer:
         if self._wanted.media == YAML:
             return document(top, self._wanted)
         made = await self._turns.each(items, lambda stored: orjson.dumps(shown(stored)))
-        return Reply(parts=(orjson.dumps(top)[:-2], b",".join(made), b"]}"), content_type=JSON)
+        start = orjson.dumps(top)[:-2]
+        size = len(start) + sum(map(len, made)) + max(len(made) - 1, 0) + 2
+        return Reply(parts=_list_parts(start, b",", made), size=size)
 
     def _item(self, obj: JsonObject) -> JsonObject:
         if not self._rt.custom:
@@ -188,7 +190,7 @@ class Renderer:
         separator = b"," + before
         start += b',"items":[' + (before if items else b"")
         size = len(start) + sum(stored.size for stored in items) + len(separator) * max(len(items) - 1, 0) + 2
-        return Reply(parts=_list_parts(start, separator, items), size=size)
+        return Reply(parts=_list_parts(start, separator, (stored.data for stored in items)), size=size)
 
     # Watches
 
@@ -226,12 +228,12 @@ class Renderer:
         return self._shown(obj)
 
 
-def _list_parts(start: bytes, separator: bytes, items: Iterable[Stored]) -> Iterator[bytes]:
+def _list_parts(start: bytes, separator: bytes, items: Iterable[bytes]) -> Iterator[bytes]:
     yield start
     remaining = iter(items)
     first = True
     while batch := list(islice(remaining, _ITEMS_PER_PART)):
-        joined = separator.join([stored.data for stored in batch])
+        joined = separator.join(batch)
         yield joined if first else separator + joined
         first = False
     yield b"]}"

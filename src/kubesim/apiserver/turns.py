@@ -15,7 +15,7 @@ from typing import TypeVar
 _T = TypeVar("_T")
 _R = TypeVar("_R")
 
-TURN = 0.003
+TURN = 0.002
 """Seconds."""
 _LOOK = 8
 """Items between two looks at the clock."""

@@ -31,11 +31,13 @@ from kubesim.apiserver.app import ApiServer
 from kubesim.apiserver.audit import Audit
 from kubesim.apiserver.inprocess import InProcessTransport
 from kubesim.apiserver.nodes import NodeDirectory
+from kubesim.apiserver.requests import StreamReply
 from kubesim.apiserver.serve import TlsFiles, serve
 from kubesim.cluster.daemonfile import DaemonFile, write_daemon_file
 from kubesim.cluster.exitcodes import ExitCode
 from kubesim.cluster.files import try_lock
-from kubesim.cluster.home import ClusterPaths
+from kubesim.cluster.home import PAUSE, ClusterPaths
+from kubesim.cluster.pausing import Pause
 from kubesim.cluster.pki import PkiFiles
 from kubesim.cluster.record import ClusterRecord, read_record
 from kubesim.controllers.manager import all_controllers, run_all
@@ -132,6 +134,8 @@ class Daemon:
         self._states = states
         self._pki = PkiFiles(paths.pki)
         self._ending = asyncio.Event()
+        self._pause = Pause()
+        self._announced = False
 
     async def run(self) -> None:
         """Serve until SIGTERM or SIGINT."""
@@ -162,6 +166,7 @@ class Daemon:
         api = ApiServer(store, nodes=nodes, service_account_key=self._pki.accounts_key)
         if self._record.audit:
             api.audit = Audit(self._paths.requests)
+        api.own_paths["POST", PAUSE] = lambda: StreamReply(chunks=self._paused())
         await api.start()
         tls = TlsFiles(
             certificate=self._pki.server_cert, key=self._pki.server_key, client_ca=self._pki.ca_cert
@@ -177,25 +182,37 @@ class Daemon:
     @contextlib.asynccontextmanager
     async def _control_plane(self, api: ApiServer, nodes: NodeDirectory) -> AsyncIterator[None]:
         """Scheduler, controllers and the kubelet, each as a user of its own."""
-        manager = Client(InProcessTransport(api, user="system:kube-controller-manager"))
-        scheduler = Client(InProcessTransport(api, user="system:kube-scheduler"))
-        async with Informers(manager) as informers, asyncio.TaskGroup() as group:
-            tasks = [
-                group.create_task(
-                    _keep_up("scheduler", lambda: Scheduler(scheduler, informers).run()), name="scheduler"
-                ),
-                group.create_task(
-                    run_all(all_controllers(manager, informers, ca_pem=self._pki.ca_cert.read_text())),
-                    name="controllers",
-                ),
-                group.create_task(self._announce(informers), name="announce"),
-            ]
+        async with asyncio.TaskGroup() as group:
+            work = self._pause.during_freedom(lambda: self._control(api))
+            tasks = [group.create_task(work, name="control plane")]
             if self._record.process_node:
                 kubelet = _keep_up("kubelet", lambda: self._kubelet(api, nodes))
                 tasks.append(group.create_task(kubelet, name="kubelet"))
             yield
             for task in tasks:
                 task.cancel()
+
+    async def _control(self, api: ApiServer) -> None:
+        """What stands still while a snapshot is restored."""
+        manager = Client(InProcessTransport(api, user="system:kube-controller-manager"))
+        scheduler = Client(InProcessTransport(api, user="system:kube-scheduler"))
+        async with Informers(manager) as informers, asyncio.TaskGroup() as group:
+            group.create_task(
+                _keep_up("scheduler", lambda: Scheduler(scheduler, informers).run()), name="scheduler"
+            )
+            group.create_task(
+                run_all(all_controllers(manager, informers, ca_pem=self._pki.ca_cert.read_text())),
+                name="controllers",
+            )
+            if not self._announced:
+                group.create_task(self._announce(informers), name="announce")
+
+    async def _paused(self) -> AsyncIterator[bytes]:
+        """A stream for whose length the control plane stands still."""
+        async with self._pause.hold():
+            log.info("paused")
+            yield b'{"paused":true}\n'
+            await self._ending.wait()
 
     async def _kubelet(self, api: ApiServer, nodes: NodeDirectory) -> None:
         name = node_name()
@@ -212,6 +229,7 @@ class Daemon:
         self._states.say("ready")
         log.info("ready")
         self._states.close()
+        self._announced = True
         gc.collect()
         gc.freeze()  # what is here now stays: later collections need not look at it
 
