@@ -12,7 +12,6 @@ from itertools import islice
 from typing import Any
 
 import orjson
-import yaml
 
 from kubesim import errors
 from kubesim.apiserver.kinds import conversion
@@ -21,6 +20,7 @@ from kubesim.apiserver.objects import decode, encode, head
 from kubesim.apiserver.requests import JSON, YAML, ApiRequest, JsonObject, Reply
 from kubesim.apiserver.tables import row_maker, to_table
 from kubesim.apiserver.turns import Turns
+from kubesim.schema.bodies import dump_yaml
 from kubesim.schema.registry import ResourceType
 from kubesim.store import Stored
 
@@ -31,14 +31,9 @@ _ITEMS_PER_PART = 64
 def document(obj: Any, wanted: Wanted, status: int = 200, *, pretty: bool = False) -> Reply:
     """Any document in the media type that the client wants."""
     if wanted.media == YAML:
-        return Reply(status=status, parts=(_yaml(obj),), content_type=YAML)
+        return Reply(status=status, parts=(dump_yaml(obj),), content_type=YAML)
     option = orjson.OPT_INDENT_2 if pretty else 0
     return Reply(status=status, parts=(orjson.dumps(obj, option=option),), content_type=JSON)
-
-
-def _yaml(obj: Any) -> bytes:
-    text: str = yaml.dump(obj, Dumper=yaml.CSafeDumper, allow_unicode=True, default_flow_style=False)
-    return text.encode()
 
 
 class Renderer:
@@ -164,10 +159,10 @@ class Renderer:
             filled = {**top, member: await self._turns.each(items, shown)}
             return document(filled, self._wanted, pretty=True)
         if self._wanted.media == YAML and items:
-            made = await self._turns.each(items, lambda stored: _yaml([shown(stored)]))
+            made = await self._turns.each(items, lambda stored: dump_yaml([shown(stored)]))
             before = {key: value for key, value in top.items() if key < member}
             after = {key: value for key, value in top.items() if key > member}
-            parts = (_yaml(before), f"{member}:\n".encode(), *made, _yaml(after) if after else b"")
+            parts = (dump_yaml(before), f"{member}:\n".encode(), *made, dump_yaml(after) if after else b"")
             return Reply(parts=parts, content_type=YAML)
         if self._wanted.media == YAML:
             return document(top, self._wanted)

@@ -5,8 +5,8 @@
     {"objects": 214}
 
 The objects are what the store holds at one revision, in the versions that they are stored in, with their uids,
-revisions and times. The last line tells a whole file from one that broke off. Nothing in it depends on how the store keeps its
-data, so that any version of kubesim, and any script, can read it.
+revisions and times. The last line tells a whole file from one that broke off. Nothing in it depends on how the store
+keeps its data, so that any version of kubesim, and any script, can read it.
 """
 
 from __future__ import annotations
@@ -42,8 +42,9 @@ class Snapshot:
 async def lines(core: Core) -> AsyncIterator[bytes]:
     """The snapshot of this moment, in pieces: the objects are taken at once, and written out while others go on."""
     revision = core.store.revision
-    objects = [stored for table in core.store.tables() for stored in table.all()]
-    names = {table.resource: _head_of(core, table.resource) for table in core.store.tables()}
+    tables = sorted(core.store.tables(), key=lambda table: table.resource)
+    objects = [stored for table in tables for stored in table.all()]
+    names = {table.resource: _head_of(core, table.resource) for table in tables}
     first = {
         "snapshot": FORMAT,
         "revision": revision,

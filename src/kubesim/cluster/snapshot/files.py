@@ -14,10 +14,8 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import IO, Any
 
-import yaml
-
 from kubesim.cluster.errors import SnapshotRefused
-from kubesim.schema.bodies import DecodeError, load_yaml
+from kubesim.schema.bodies import DecodeError, dump_yaml, load_yaml
 
 JsonObject = dict[str, Any]
 
@@ -71,10 +69,7 @@ def write_objects(path: Path, objects: Iterable[JsonObject]) -> None:
     """Documents of YAML, as KWOK writes them."""
     with writing(path) as file:
         for obj in objects:
-            text = yaml.dump(
-                obj, Dumper=yaml.CSafeDumper, allow_unicode=True, default_flow_style=False, sort_keys=False
-            )
-            file.write(text.encode() + b"---\n")
+            file.write(dump_yaml(obj, sort_keys=False) + b"---\n")
 
 
 def read_objects(path: Path) -> list[JsonObject]:

@@ -1,14 +1,15 @@
 """Objects of a snapshot made anew in a running cluster, over its API.
 
 They get new uids, so that an object is made only when all of its owners are there, and refers to them by their new
-ones. What exists is replaced; what the cluster has besides is left alone. Status and the owners of fields come back with a
-second request. Nothing is hidden: what could not be made, and why, is in the Outcome.
+ones. What exists is replaced; what the cluster has besides is left alone. Status and the owners of fields
+come back with requests of their own. Nothing is hidden: what could not be made, and why, is in the Outcome.
 """
 
 from __future__ import annotations
 
 import asyncio
 import copy
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
@@ -31,8 +32,8 @@ _OF_THE_SERVER = (
     "generation",
     "selfLink",
     "managedFields",
-    "generateName",
 )
+_UID_KEY = re.compile(r'k:\{"uid":"([^"]+)"\}')
 _JOB_LABELS = ("batch.kubernetes.io/controller-uid", "controller-uid")
 
 
@@ -175,37 +176,33 @@ class Restore:
             there = await self._client.create(kind.resource, body, namespace, field_manager=_MANAGER)
             self.outcome.made += 1
         except AlreadyExists:
-            there = await self._update(kind, obj, body, None)
+            found = await self._client.get(kind.resource, body["metadata"]["name"], namespace)
+            if kind.resource.kind == "Job":  # what names its uid can never change
+                fixed = {name: found["spec"][name] for name in ("selector", "template")}
+                body["spec"].update(fixed)
+            there = await self._replace(kind, found, body)
             self.outcome.replaced += 1
         self._uids[obj["metadata"].get("uid", "")] = there["metadata"]["uid"]
         if kind.resource.kind == "Node":  # admission taints a new node, whatever its maker says
-            there = await self._update(kind, obj, body, None)
+            there = await self._replace(kind, there, body)
         if kind.has_status and obj.get("status"):
-            await self._update(kind, obj, {**body, "status": obj["status"]}, "status", there)
-        elif "managedFields" in obj["metadata"]:
-            await self._update(kind, obj, body, None, there)
+            there = await self._replace(kind, there, {"status": obj["status"]}, "status")
+        labels = obj["metadata"].get("labels") or {}
+        if obj["metadata"].get("uid") in labels.values():
+            mine = {name: self._uids.get(value, value) for name, value in labels.items()}
+            there = await self._replace(kind, there, {"metadata": {"labels": mine}})
+        if obj["metadata"].get("managedFields"):
+            # last, because each write before has made us the owner of what it brought
+            owners = self._translated(obj["metadata"]["managedFields"])
+            await self._replace(kind, there, {"metadata": {"managedFields": owners}})
 
-    async def _update(
-        self,
-        kind: Kind,
-        obj: JsonObject,
-        body: JsonObject,
-        subresource: str | None,
-        there: JsonObject | None = None,
+    async def _replace(
+        self, kind: Kind, there: JsonObject, parts: JsonObject, subresource: str | None = None
     ) -> JsonObject:
-        """Replace what is there; whoever changes it at the same time loses, as with any restore."""
-        metadata = body["metadata"]
+        """What is there with some parts replaced; again, when somebody else changes it at the same time."""
+        metadata = there["metadata"]
         for _ in range(_TRIES):
-            if there is None:
-                there = await self._client.get(kind.resource, metadata["name"], metadata.get("namespace"))
-            wanted = {
-                **body,
-                "metadata": {**metadata, "resourceVersion": there["metadata"]["resourceVersion"]},
-            }
-            if subresource is not None:
-                wanted = {**there, "status": body["status"], "metadata": dict(there["metadata"])}
-            if obj["metadata"].get("managedFields"):
-                wanted["metadata"]["managedFields"] = obj["metadata"]["managedFields"]
+            wanted = {**there, **parts, "metadata": {**there["metadata"], **parts.get("metadata", {})}}
             try:
                 return await self._client.replace(
                     kind.resource,
@@ -215,8 +212,18 @@ class Restore:
                     field_manager=_MANAGER,
                 )
             except Conflict:
-                there = None
+                there = await self._client.get(kind.resource, metadata["name"], metadata.get("namespace"))
         raise Conflict(409, "Conflict", "it was changed at the same time, again and again")
+
+    def _translated(self, value: Any) -> Any:
+        """The same with new uids: field sets name owners by them."""
+        if isinstance(value, dict):
+            return {self._new_key(key): self._translated(part) for key, part in value.items()}
+        return [self._translated(part) for part in value] if isinstance(value, list) else value
+
+    def _new_key(self, key: str) -> str:
+        found = _UID_KEY.fullmatch(key)
+        return f'k:{{"uid":"{self._uids.get(found[1], found[1])}"}}' if found else key
 
     def _renewed(self, obj: JsonObject) -> JsonObject:
         """The object as it is to be created: what the server decides is left out, old uids are new ones."""
@@ -226,15 +233,20 @@ class Restore:
             metadata.pop(name, None)
         for reference in metadata.get("ownerReferences") or ():
             reference["uid"] = self._uids[reference["uid"]]
-        labels = metadata.get("labels") or {}
-        for name, value in labels.items():
-            labels[name] = self._uids.get(value, value)
+        own = obj["metadata"].get("uid")
+        labels = {
+            name: self._uids.get(value, value)
+            for name, value in (metadata.pop("labels", None) or {}).items()
+            if value != own
+        }
+        if labels:
+            metadata["labels"] = labels
         claim = (body.get("spec") or {}).get("claimRef")
         if claim and claim.get("uid") in self._uids:
             claim["uid"] = self._uids[claim["uid"]]
         if body["kind"] == "Job" and not body["spec"].get("manualSelector"):
             body["spec"].pop("selector", None)  # made of the new uid again
-            for holder in (metadata, body["spec"]["template"].get("metadata") or {}):
-                for name in _JOB_LABELS:
-                    (holder.get("labels") or {}).pop(name, None)
+            template = body["spec"]["template"].get("metadata") or {}
+            for name in _JOB_LABELS:
+                (template.get("labels") or {}).pop(name, None)
         return body
