@@ -48,6 +48,7 @@ from kubesim.apiserver.rendering import Renderer
 from kubesim.apiserver.requests import ApiRequest, Reply, StreamReply, User, json_reply
 from kubesim.apiserver.routing import Route, parse_route
 from kubesim.apiserver.tokens import ServiceAccountTokens, Signer
+from kubesim.apiserver.turns import Turns
 from kubesim.errors import StatusError
 from kubesim.schema.registry import Registry, ResourceType, builtin
 from kubesim.store import DiskFull, StorageFailed, Store, StoreClosed
@@ -139,6 +140,10 @@ class ApiServer:
         await bootstrap.start(self.core)
         self._definitions.start()
         self._started = True
+
+    @property
+    def turns(self) -> Turns:
+        return self.core.turns
 
     @property
     def ready(self) -> bool:

@@ -20,6 +20,7 @@ from kubesim import errors
 from kubesim.apiserver.channels import Socket
 from kubesim.apiserver.negotiation import wants_gzip
 from kubesim.apiserver.requests import ApiRequest, Query, Reply, StreamReply, User
+from kubesim.apiserver.turns import Turns
 
 log = logging.getLogger(__name__)
 
@@ -97,6 +98,9 @@ class Answering(Protocol):
 
     streams: Streams
 
+    @property
+    def turns(self) -> Turns: ...
+
     def authenticate(self, headers: dict[str, str], certificate_user: User | None) -> User: ...
 
     async def handle(self, request: ApiRequest) -> Reply | StreamReply: ...
@@ -127,14 +131,17 @@ class AsgiApp:
             if body is None:
                 reply = self._api.failure(errors.too_large(BODY_LIMIT))
             else:
-                reply = await self._api.handle(self._request(scope, headers, body, connection))
+                request = self._request(scope, headers, body, connection)
+                await self._api.turns.begin((request.user.name, request.user_agent))
+                reply = await self._api.handle(request)
         except Exception as error:
             reply = self._api.failure(error)
         if isinstance(reply, StreamReply):
             await self._api.streams.run(_send_stream(reply, send), connection)
             await send({"type": "http.response.body", "body": b"", "more_body": False})
         else:
-            await _send_reply(reply, wants_gzip(headers.get("accept-encoding", "")), send)
+            gzipped = wants_gzip(headers.get("accept-encoding", ""))
+            await _send_reply(reply, gzipped, send, self._api.turns)
 
     def _request(
         self, scope: Scope, headers: dict[str, str], body: bytes, connection: Connection | None
@@ -246,7 +253,7 @@ async def _read_body(headers: dict[str, str], receive: Receive) -> bytes | None:
                 return b"".join(pieces) if size <= BODY_LIMIT else None
 
 
-async def _send_reply(reply: Reply, gzip_accepted: bool, send: Send) -> None:
+async def _send_reply(reply: Reply, gzip_accepted: bool, send: Send, turns: Turns) -> None:
     size = reply.size
     headers = _response_headers(reply)
     compressed = gzip_accepted and size > GZIP_ABOVE and reply.status < 300
@@ -267,8 +274,10 @@ async def _send_reply(reply: Reply, gzip_accepted: bool, send: Send) -> None:
         await send({"type": "http.response.body", "body": compressor.flush(), "more_body": False})
         return
     for chunk in _chunks(reply.parts, CHUNK):
-        await send({"type": "http.response.body", "body": chunk, "more_body": True})
-        await asyncio.sleep(0)
+        # What is empty is sent when the client has taken what it got before: the turn is not spent on waiting.
+        await send({"type": "http.response.body", "body": b"", "more_body": True})
+        async with turns.one():
+            await send({"type": "http.response.body", "body": chunk, "more_body": True})
     await send({"type": "http.response.body", "body": b"", "more_body": False})
 
 
