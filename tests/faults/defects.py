@@ -161,7 +161,9 @@ OK, FAILED = ExitCode.OK, ExitCode.FAILED
 DEFECTS: Mapping[str, Defect] = {
     # nobody answers
     "silent": Defect(begin=passing(silence, silently=True), words="did not answer", core=True),
-    "silent-after-tls": Defect(begin=endpoint("silent", inside_tls=True, silently=True), words="did not answer"),
+    "silent-after-tls": Defect(
+        begin=endpoint("silent", inside_tls=True, silently=True), words="did not answer"
+    ),
     "refused": Defect(begin=_closed, words="refused the connection", core=True),
     "reset": Defect(begin=endpoint("reset"), words="failed the TLS handshake|closed the connection"),
     "reset-after-tls": Defect(begin=endpoint("reset", inside_tls=True), words="closed the connection"),
@@ -174,7 +176,9 @@ DEFECTS: Mapping[str, Defect] = {
     "garbage": Defect(begin=endpoint("garbage"), words="failed the TLS handshake"),
     "garbage-after-tls": Defect(begin=endpoint("garbage", inside_tls=True), words="did not answer like"),
     "login-page": Defect(begin=endpoint("html", inside_tls=True), words="did not answer like"),
-    "untrusted-certificate": Defect(begin=endpoint("untrusted-certificate"), words="TLS.*(authority|self-signed|issuer)"),
+    "untrusted-certificate": Defect(
+        begin=endpoint("untrusted-certificate"), words="TLS.*(authority|self-signed|issuer)"
+    ),
     "expired-certificate": Defect(begin=certificate("127.0.0.1", days=-1), words="TLS.*expired", core=True),
     "wrong-name": Defect(begin=certificate("another.example"), words="TLS.*127.0.0.1"),
     # it answers, and refuses
@@ -184,7 +188,9 @@ DEFECTS: Mapping[str, Defect] = {
     "429-later": Defect(begin=_status(429, "TooManyRequests", retry_after="30"), words="told to answer 429"),
     "500": Defect(begin=_status(500, "InternalError"), words="told to answer 500"),
     "503": Defect(begin=_status(503, "ServiceUnavailable"), words="told to answer 503"),
-    "503-later": Defect(begin=_status(503, "ServiceUnavailable", retry_after="30"), words="told to answer 503"),
+    "503-later": Defect(
+        begin=_status(503, "ServiceUnavailable", retry_after="30"), words="told to answer 503"
+    ),
     # it cannot be asked
     "stuck-plugin": Defect(begin=kubeconfig(user=_STUCK_PLUGIN), words="credential plugin 'sh'", core=True),
     "context-gone": Defect(begin=_gone, words="not in|no context", core=True),

@@ -14,6 +14,7 @@ import sys
 import threading
 import time
 from collections.abc import Coroutine, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractAsyncContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,12 +27,12 @@ from faults.gate import Gate
 from kubewire.kubeconfig import load
 from kubewire.opening import open_client
 from kubewire.requests import Request
-from kubewire.resources import Resource
+from kubewire.resources import PODS, Resource
 from kubewire.testing.pki import Authority
 
 T = TypeVar("T")
 
-HEALTHY = "k8s/kubesim-local"
+HEALTHY = "kubesim-local"
 PREFIX = "lab-"
 """What the names of contexts begin with that have short deadlines."""
 BY_THEN = 20.0
@@ -55,13 +56,12 @@ class Outcome:
         return f"{' '.join(self.argv)} -> {self.code} after {self.seconds:.1f} s\n{self.out}{self.err}"
 
 
-@dataclass(slots=True, kw_only=True)
-class Site:
-    """One context of the laboratory, and the gate that it leads to."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Side:
+    """A context as commands name it, and how its clusters are called."""
 
-    lab: Lab
     context: str
-    gate: Gate
+    prefix: str
 
     @property
     def infra(self) -> str:
@@ -70,7 +70,21 @@ class Site:
 
     def cluster(self, role: str) -> str:
         """The name of one of its clusters."""
-        return f"{self.context}-{role}"
+        return f"{self.prefix}-{role}"
+
+
+@dataclass(slots=True, kw_only=True)
+class Site:
+    """One context of the laboratory, and the gate that it leads to."""
+
+    lab: Lab
+    side: Side
+    gate: Gate
+
+    @property
+    def context(self) -> str:
+        """Its name in the kubeconfig."""
+        return self.side.context
 
     def write(
         self, *, server: str = "", user: Mapping[str, Any] | None = None, tls_server_name: str = ""
@@ -133,9 +147,7 @@ class Lab:
         self._server = subprocess.Popen(
             command, env=self.house.env, stdin=subprocess.DEVNULL, start_new_session=True
         )
-        eventually(
-            lambda: self.house.run("whim", "api", "info").returncode == 0, "the API server answers"
-        )
+        eventually(lambda: self.house.run("whim", "api", "info").returncode == 0, "the API server answers")
         assert self.house.server_pid == self._server.pid
 
     @property
@@ -151,7 +163,7 @@ class Lab:
     async def _prepare(self) -> None:
         """A service account with all rights: its token passes through a gate that speaks TLS itself."""
         paths = [self.house.root / "kubeconfig"]
-        connection = load(paths).connection("kubesim-local")
+        connection = load(paths).connection(HEALTHY)
         self.port = int(connection.server.rpartition(":")[2])
         assert connection.ca_data
         self.upstream_ca = connection.ca_data
@@ -160,7 +172,7 @@ class Lab:
             "rbac.authorization.k8s.io", "v1", "clusterrolebindings", "ClusterRoleBinding", namespaced=False
         )
         accounts = Resource("", "v1", "serviceaccounts", "ServiceAccount")
-        async with open_client("kubesim-local", paths=paths) as client:
+        async with open_client(HEALTHY, paths=paths) as client:
             await client.create(accounts, {"metadata": {"name": "lab"}}, "default")
             await client.create(
                 binding,
@@ -194,11 +206,16 @@ class Lab:
         """A new context, that nobody has asked anything yet."""
         self._made += 1
         with self.entered(Gate.to(self.port)) as gate:
-            site = Site(lab=self, context=f"{PREFIX}{name}{self._made}", gate=gate)
+            context = f"{PREFIX}{name}"
+            site = Site(lab=self, side=Side(context=context, prefix=f"f{self._made}"), gate=gate)
             site.write()
             yield site
             self.entries.pop(site.context, None)
             self.write_kubeconfig()
+
+    def healthy_side(self) -> Side:
+        """New names on the context that always works."""
+        return Side(context=HEALTHY, prefix=f"h{self._made}")
 
     def write_kubeconfig(self) -> None:
         """All contexts of the laboratory, replaced at once as good tools do."""
@@ -206,7 +223,9 @@ class Lab:
             {
                 "apiVersion": "v1",
                 "kind": "Config",
-                "clusters": [{"name": name, "cluster": dict(entry[0])} for name, entry in self.entries.items()],
+                "clusters": [
+                    {"name": name, "cluster": dict(entry[0])} for name, entry in self.entries.items()
+                ],
                 "users": [{"name": name, "user": dict(entry[1])} for name, entry in self.entries.items()],
                 "contexts": [
                     {"name": name, "context": {"cluster": name, "user": name}} for name in self.entries
@@ -221,11 +240,8 @@ class Lab:
 
     def together(self, *commands: Sequence[str]) -> list[Outcome]:
         """All of these at once, each until it ends or `BY_THEN` is over."""
-
-        async def all_of_them() -> list[Outcome]:
-            return await asyncio.gather(*(self._command(command) for command in commands))
-
-        return self.run(all_of_them())
+        with ThreadPoolExecutor(len(commands)) as threads:
+            return list(threads.map(self._command, commands))
 
     def whim(self, *argv: str, code: int = 0) -> Outcome:
         """One command that has to end like this."""
@@ -233,30 +249,45 @@ class Lab:
         assert outcome.code == code, str(outcome)
         return outcome
 
-    async def _command(self, argv: Sequence[str]) -> Outcome:
+    def wait_for_jobs(self, *clusters: str) -> None:
+        """Until the first job of each has printed its first line."""
+
+        def begun() -> bool:
+            return all(
+                self.house.run("whim", "logs", cluster, "1", "--no-follow").stdout for cluster in clusters
+            )
+
+        eventually(begun, f"the jobs of {', '.join(clusters)} have begun")
+
+    def clean(self, *sides: Side) -> None:
+        """Take down what is left on these sides, all of which work, as a user would; and what purges left behind."""
+        prefixes = tuple(side.prefix + "-" for side in sides)
+
+        def all_gone() -> bool:
+            known = [cluster["name"] for cluster in self.house.json("status")["clusters"]]
+            names = [name for name in known if name.startswith(prefixes)]
+            return not names or self.house.run("whim", "down", "-y", *names).returncode == 0
+
+        try:
+            eventually(all_gone, "what was kept can be removed once the infrastructure answers again")
+        finally:
+            self.run(self._delete_pods(prefixes))
+
+    async def _delete_pods(self, prefixes: tuple[str, ...]) -> None:
+        async with open_client(HEALTHY, paths=[self.house.root / "kubeconfig"]) as client:
+            for pod in (await client.list(PODS, "default")).items:
+                if pod["metadata"]["name"].startswith(prefixes):
+                    await client.delete(PODS, pod["metadata"]["name"], "default", grace_period=0)
+
+    def _command(self, argv: Sequence[str]) -> Outcome:
         began = time.monotonic()
-        process = await asyncio.create_subprocess_exec(
-            "whim",
-            *argv,
-            env=self.house.env,
-            cwd=self.house.root,
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.PIPE,
-            start_new_session=True,
-        )
-        reading = asyncio.create_task(process.communicate(), name=f"whim {' '.join(argv)}")
-        done, _ = await asyncio.wait({reading}, timeout=BY_THEN)
-        if not done:
-            process.kill()
-        out, err = await reading
-        return Outcome(
-            argv=("whim", *argv),
-            code=process.returncode if done else None,
-            out=out.decode(),
-            err=err.decode(),
-            seconds=time.monotonic() - began,
-        )
+        code: int | None
+        try:
+            done = self.house.run("whim", *argv, timeout=BY_THEN)
+            code, out, err = done.returncode, done.stdout, done.stderr
+        except subprocess.TimeoutExpired as late:
+            code, out, err = None, _text(late.stdout), _text(late.stderr)
+        return Outcome(argv=("whim", *argv), code=code, out=out, err=err, seconds=time.monotonic() - began)
 
     # ------------------------------------------------------------ the loop of gates and broken servers
 
@@ -284,3 +315,7 @@ class Lab:
             self._loop.call_soon_threadsafe(self._loop.stop)
             self._thread.join(10)
             self._loop.close()
+
+
+def _text(data: bytes | str | None) -> str:
+    return data.decode(errors="replace") if isinstance(data, bytes) else data or ""

@@ -12,7 +12,7 @@ from whimbrel.server.home import Home
 from whimbrel.server.process import run
 
 SHORT = Deadlines(
-    probe=1.0, read=1.0, change=1.5, page=1.5, connect=1.0, credential=1.0, stream_idle=5.0, watch=20.0
+    probe=2.0, read=2.0, change=2.5, page=2.5, connect=2.0, credential=2.0, stream_idle=5.0, watch=20.0
 )
 LONGEST_BREAK = 1.0
 
