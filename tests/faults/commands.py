@@ -101,7 +101,7 @@ def check_healthy(name: str, outcome: Outcome) -> None:
 
 
 def check_faulty(name: str, outcome: Outcome, defect: Defect, side: Side) -> None:
-    """It ended as it should where this is wrong: the exit code, and words that name the place, the cause, the remedy."""
+    """It ended as it should where this is wrong: its exit code, and words for the place, the cause, the remedy."""
     command = COMMANDS[name]
     assert outcome.code is not None, f"{name} does not end: {outcome}"
     assert "Traceback" not in outcome.err, str(outcome)

@@ -1,18 +1,18 @@
 """The faults of the laboratory: how each begins, and what a command that needs the infrastructure has to say of it.
 
-A fault is set on a `Site` that works, and taken away again. Most put an endpoint of `kubewire.testing` behind the site's
-gate, in plain TCP or inside of TLS that the client trusts; some are kubesim's own; some are in the kubeconfig.
+A fault is set on a `Site` that works, and taken away again. Most put an endpoint of `kubewire.testing` behind the
+site's gate, in plain TCP or inside of TLS that the client trusts; some are kubesim's own, some in the kubeconfig.
 """
 
 from __future__ import annotations
 
 import ssl
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from faults.gate import Passage, Relay, dripping, pump, silence, through, without_end
+from faults.gate import Passage, Relay, dripping, silence, through, without_end
 from faults.lab import ACCOUNT, Site
 from kubesim.cluster.home import Home
 from kubesim.faults import Faults
@@ -177,7 +177,7 @@ DEFECTS: Mapping[str, Defect] = {
     "garbage-after-tls": Defect(begin=endpoint("garbage", inside_tls=True), words="did not answer like"),
     "login-page": Defect(begin=endpoint("html", inside_tls=True), words="did not answer like"),
     "untrusted-certificate": Defect(
-        begin=endpoint("untrusted-certificate"), words="TLS.*(authority|self-signed|issuer)"
+        begin=endpoint("untrusted-certificate"), words="TLS.*(self-signed|issuer)"
     ),
     "expired-certificate": Defect(begin=certificate("127.0.0.1", days=-1), words="TLS.*expired", core=True),
     "wrong-name": Defect(begin=certificate("another.example"), words="TLS.*127.0.0.1"),

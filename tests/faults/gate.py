@@ -1,8 +1,8 @@
 """A door in front of an API server that really runs: what is behind it can be taken away while clients go through.
 
-A context of the laboratory leads to a `Gate`. While it is open, bytes pass in both directions, TLS and all. A fault puts
-something else behind it, at the same address, so that a cluster is launched on a real Kubernetes and meets the fault
-afterwards, with kept-alive connections, running execs and watches open, as it happens to people.
+A context of the laboratory leads to a `Gate`. While it is open, bytes pass in both directions, TLS and all. A fault
+puts something else behind it, at the same address, so that a cluster is launched on a real Kubernetes and meets the
+fault afterwards, with kept-alive connections, running execs and watches open, as it happens to people.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The laboratory: one home with a real API server, a real Kubernetes, and contexts to it that can be made to fail.
 
-The server is `whimbrel.server` as it is, but that its deadlines for contexts of the laboratory are short: what is proven
-is that a bound holds, not how long it is. The healthy context is `kubesim-local`, with everybody's deadlines.
+The server is `whimbrel.server` as it is, but that its deadlines for contexts of the laboratory are short: what is
+proven is that a bound holds, not how long it is. The healthy context is `kubesim-local`, with everybody's deadlines.
 """
 
 from __future__ import annotations

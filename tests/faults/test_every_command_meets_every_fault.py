@@ -1,6 +1,6 @@
 """Faults times commands: each ends in time with the right words, and its twin on a healthy context with success.
 
-All commands of one fault, and all their twins, run at the same moment against the same API server; each pair is a test of
+All commands of one fault, and all their twins, run at the same moment against the same API server; each is a test of
 its own. The clusters were launched before the fault began. When it is over, what was kept can be removed.
 """
 
