@@ -17,6 +17,7 @@ from typing import Any
 from kubewire.client import Client
 from kubewire.errors import KubeError, NotFound
 from kubewire.resources import Resource
+from kubewire.sharing import Sharing
 from kubewire.watch import ADDED, BOOKMARK, DELETED, RELISTED, WatchEvent
 
 log = logging.getLogger(__name__)
@@ -57,10 +58,14 @@ def split_key(key: str) -> tuple[str | None, str]:
 
 
 class Informer:
-    """The mirror of one collection. `run` has to run; `synced` is set when the mirror is complete for once."""
+    """The mirror of one collection. `run` has to run; `synced` is set when the mirror is complete for once.
 
-    def __init__(self, client: Client, resource: Resource) -> None:
+    With `sharing` the objects have no managedFields, and parts in common with each other.
+    """
+
+    def __init__(self, client: Client, resource: Resource, *, sharing: Sharing | None = None) -> None:
         self.resource = resource
+        self._sharing = sharing
         self.synced = asyncio.Event()
         self._client = client
         self._items: dict[str, Object] = {}
@@ -136,6 +141,9 @@ class Informer:
 
     def take(self, event: WatchEvent) -> None:
         """Apply one event of the watch."""
+        if self._sharing is not None and event.type != BOOKMARK:
+            for obj in event.object["items"] if event.type == RELISTED else (event.object,):
+                self._sharing.slim(obj)
         if event.type == BOOKMARK:
             self.synced.set()
         elif event.type == RELISTED:
@@ -180,8 +188,9 @@ def _version(obj: Object) -> str:
 class Informers:
     """One informer per collection, shared by all who ask, running as long as the context lasts."""
 
-    def __init__(self, client: Client) -> None:
+    def __init__(self, client: Client, *, sharing: Sharing | None = None) -> None:
         self._client = client
+        self._sharing = sharing
         self._informers: dict[Resource, tuple[Informer, asyncio.Task[None]]] = {}
         self._group = asyncio.TaskGroup()
 
@@ -199,7 +208,7 @@ class Informers:
     def of(self, resource: Resource) -> Informer:
         """The informer of a collection; it begins to follow on the first call."""
         if resource not in self._informers:
-            informer = Informer(self._client, resource)
+            informer = Informer(self._client, resource, sharing=self._sharing)
             task = self._group.create_task(informer.run(), name=f"informer {resource}")
             self._informers[resource] = (informer, task)
         return self._informers[resource][0]

@@ -2,7 +2,7 @@
 
 For each forwarded port there are two streams, data and error, told apart by the first byte of each message; the
 first message of each only repeats the port number. One channel carries one connection here. The protocol has no half
-close. kubectl's own protocol (SPDY inside a WebSocket) is not spoken.
+close. kubectl's own protocol (SPDY inside a WebSocket) is not spoken here.
 """
 
 from __future__ import annotations

@@ -37,7 +37,7 @@ def _pattern(expected: str) -> str:
     return escaped.replace(r"\.\.\.", ".*").replace(r"\ ", r"\s*")
 
 
-@pytest.mark.parametrize("page", ["docs/tutorial.md"])
+@pytest.mark.parametrize("page", ["docs/tutorial.md", "docs/kubesim/faults.md"])
 def test_a_tutorial_prints_what_it_says(page: str) -> None:
     """Every block of the page, in order, in a home of its own."""
     house = House.build()
@@ -82,6 +82,33 @@ def test_the_python_of_the_pages_runs() -> None:
                 assert done.stdout.endswith("SUCCEEDED\n")
     finally:
         house.close()
+
+
+def test_the_files_of_the_page_for_tool_authors_run(tmp_path: Path) -> None:
+    """Each block is a file; the tests among them pass, in a run of pytest as their author would start it."""
+    page = (ROOT / "docs" / "kubesim" / "for-tool-authors.md").read_text()
+    for language, name, text in BLOCK.findall(page):
+        assert language == "console" or name, f"a block without a file name:\n{text}"
+        if name:
+            (tmp_path / name).write_text(text)
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-q",
+        "-rs",
+        "-p",
+        "no:cacheprovider",
+        "-p",
+        "no:hypothesispytest",
+        ".",
+    ]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=100)
+    assert done.returncode == 0, done.stdout + done.stderr
+    done = subprocess.run(
+        [sys.executable, "without_pytest.py"], cwd=tmp_path, capture_output=True, text=True, timeout=60
+    )
+    assert done.stdout.startswith("4 namespaces at https://127.0.0.1:"), done.stderr
 
 
 def test_generated_pages_are_what_the_code_says() -> None:

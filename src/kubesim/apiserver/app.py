@@ -15,14 +15,14 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 
 from kubesim import errors
-from kubesim.apiserver import bootstrap, deleting, endpoints, patching, reading, subresources, writing
+from kubesim.apiserver import bootstrap, deleting, endpoints, patching, reading, subresources, usage, writing
 from kubesim.apiserver.admission import default_admission
 from kubesim.apiserver.allocation import DEFAULT_NETWORK, ServiceAddresses
-from kubesim.apiserver.asgi import Streams
+from kubesim.apiserver.asgi import Interfering, Streams
 from kubesim.apiserver.audit import Audit
 from kubesim.apiserver.auth import Attributes, Authenticator, authorize
 from kubesim.apiserver.calls import Call
@@ -41,7 +41,7 @@ from kubesim.apiserver.routing import Route, parse_route
 from kubesim.apiserver.tokens import ServiceAccountTokens, Signer
 from kubesim.errors import StatusError
 from kubesim.schema.registry import Registry, ResourceType, builtin
-from kubesim.store import StorageFailed, Store, StoreClosed
+from kubesim.store import DiskFull, StorageFailed, Store, StoreClosed
 
 log = logging.getLogger(__name__)
 
@@ -103,6 +103,8 @@ class ApiServer:
         self.auth.authorizer = self.authorizer
         self.audit: Audit | None = None
         self.streams = Streams()
+        self.faults: Interfering | None = None
+        """Set while there are faults; what comes in over HTTP passes through them."""
         self.core = Core(
             store=store,
             registry=self.registry,
@@ -115,6 +117,7 @@ class ApiServer:
             tokens=tokens,
         )
         self._definitions = Definitions(self.core)
+        self.nodes.when_metered = self.serve_usage
         self._storages: dict[ResourceType, ResourceType] = {}
         self._started = False
 
@@ -124,6 +127,10 @@ class ApiServer:
         await bootstrap.start(self.core)
         self._definitions.start()
         self._started = True
+
+    def serve_usage(self) -> None:
+        """From now on there is something to measure: serve `metrics.k8s.io`."""
+        usage.serve(self.registry)
 
     @property
     def ready(self) -> bool:
@@ -136,7 +143,7 @@ class ApiServer:
 
     # Requests
 
-    def authenticate(self, headers: dict[str, str], certificate_user: User | None) -> User:
+    def authenticate(self, headers: Mapping[str, str], certificate_user: User | None) -> User:
         return self.auth.authenticate(headers, certificate_user)
 
     async def handle(self, request: ApiRequest) -> Answer:
@@ -148,11 +155,22 @@ class ApiServer:
         self.audit.answered(entry, request, answer)
         return answer
 
+    def unauthenticated(self, request: ApiRequest, error: Exception) -> Reply:
+        """The answer to somebody who could not say who they are, or may not be whom they want to be."""
+        answer = self.failure(error)
+        if self.audit is not None:
+            self.audit.answered(self.audit.received(request), request, answer)
+        return answer
+
     async def _handle(self, request: ApiRequest) -> Answer:
+        answer: Answer
         try:
-            return await self._dispatch(request)
+            answer = await self._dispatch(request)
         except Exception as error:
-            return self.failure(error)
+            answer = self.failure(error)
+        for text in dict.fromkeys(request.notes.warnings):
+            answer.headers.append(("Warning", writing.warning(text)))
+        return answer
 
     async def _dispatch(self, request: ApiRequest) -> Answer:
         route = parse_route(request.path)
@@ -162,7 +180,7 @@ class ApiServer:
             return endpoints.answer(self, request, route)
         rt = self.registry.find(route.group, route.version, route.plural)
         verb = verb_of(request, route)
-        authorize(self.authorizer, request.user, _attributes(request, route, verb))
+        authorize(self.authorizer, request.user, attributes_of(request, route, verb))
         if rt is None:
             return endpoints.no_such_resource(self.registry, route)
         if rt.namespaced != (route.namespace is not None) and not _across(rt, route, verb):
@@ -204,7 +222,8 @@ class ApiServer:
             rt=rt,
             storage=storage,
             store=self.store,
-            renderer=Renderer(rt, storage, form, request),
+            renderer=Renderer(rt, storage, form, request, self.core.turns),
+            turns=self.core.turns,
         )
 
     async def channel(self, request: ApiRequest, protocols: list[str], socket: Socket) -> Reply | None:
@@ -225,7 +244,7 @@ class ApiServer:
             rt = self.registry.find(route.group, route.version, route.plural) if route else None
             if route is None or rt is None or route.subresource is None:
                 raise errors.no_such_path()
-            authorize(self.authorizer, request.user, _attributes(request, route, "create"))
+            authorize(self.authorizer, request.user, attributes_of(request, route, "create"))
             handler = subresources.find_channel(rt, route.subresource)
             if handler is None or self.streams.draining:
                 raise errors.bad_request("this resource cannot be opened as a WebSocket")
@@ -234,8 +253,6 @@ class ApiServer:
             if socket.accepted:
                 log.warning("%s ended: %r", request.path, error, exc_info=_unexpected(error))
                 return None
-            if isinstance(error, StatusError):
-                self.core.refusals.note(request, error)
             return self.failure(error)
         return None
 
@@ -243,8 +260,10 @@ class ApiServer:
         """The Status for an error."""
         if isinstance(error, StoreClosed):
             error = errors.unavailable("the server is shutting down")
-        elif isinstance(error, StorageFailed):
+        elif isinstance(error, DiskFull):
             error = StatusError(507, "InsufficientStorage", f"{error}: {error.remedy}")
+        elif isinstance(error, StorageFailed):
+            error = errors.internal(f"{error}: {error.remedy}")
         elif isinstance(error, TimeoutError):
             error = errors.timeout("Timeout: request did not complete within the allotted timeout")
         elif not isinstance(error, StatusError):
@@ -265,7 +284,8 @@ def verb_of(request: ApiRequest, route: Route) -> str:
     return table.get(request.method, request.method.lower())
 
 
-def _attributes(request: ApiRequest, route: Route, verb: str) -> Attributes:
+def attributes_of(request: ApiRequest, route: Route, verb: str) -> Attributes:
+    """What is to be done, for whoever decides about it."""
     namespace = route.namespace or ""
     if route.plural == "namespaces" and not route.group and route.name:
         namespace = route.name

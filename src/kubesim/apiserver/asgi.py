@@ -12,7 +12,7 @@ import asyncio
 import logging
 import time
 import zlib
-from collections.abc import Awaitable, Callable, Iterable, Iterator, MutableMapping
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, MutableMapping
 from email.utils import formatdate
 from typing import Any, Protocol
 
@@ -35,11 +35,31 @@ GZIP_ABOVE = 128 * 1024
 
 
 class Connection(Protocol):
-    """What the protocol of a connection offers beside ASGI: who is at the other end, and a word when it
-    goes."""
+    """What the protocol of a connection offers beside ASGI: who is at the other end, a word when it goes, and its
+    end in other ways than HTTP's."""
 
     @property
     def certificate_user(self) -> User | None: ...
+
+    @property
+    def is_lost(self) -> bool: ...
+
+    @property
+    def unsent(self) -> int:
+        """Bytes that the kernel has not taken yet."""
+        ...
+
+    def write(self, data: bytes) -> None:
+        """Bytes that are no HTTP."""
+        ...
+
+    def close(self) -> None: ...
+
+    def abort(self) -> None: ...
+
+    def reset(self) -> None:
+        """End it with RST."""
+        ...
 
     def on_lost(self, callback: Callable[[], None]) -> Callable[[], None]:
         """Call back when the connection is lost; returns a function that forgets the callback."""
@@ -69,6 +89,7 @@ class Streams:
         if task is None:
             raise RuntimeError("a stream needs a task")
         ended = False
+        cancelled_before = task.cancelling()
 
         def end() -> None:
             nonlocal ended
@@ -83,7 +104,8 @@ class Streams:
         except asyncio.CancelledError:
             if not (ended or self.draining):
                 raise
-            task.uncancel()
+            if task.uncancel() > cancelled_before:
+                raise  # somebody else, at the same moment, wants the whole task to end
         finally:
             self._tasks.discard(task)
             if not self._tasks:
@@ -92,16 +114,31 @@ class Streams:
                 forget()
 
 
+class Interfering(Protocol):
+    """Faults that are set: they serve in place of the application, and mostly let it."""
+
+    async def serve(
+        self,
+        app: Callable[[Scope, Receive, Send], Awaitable[None]],
+        scope: Scope,
+        receive: Receive,
+        send: Send,
+    ) -> None: ...
+
+
 class Answering(Protocol):
     """What the adapter needs of the API server."""
 
     streams: Streams
+    faults: Interfering | None
 
-    def authenticate(self, headers: dict[str, str], certificate_user: User | None) -> User: ...
+    def authenticate(self, headers: Mapping[str, str], certificate_user: User | None) -> User: ...
 
     async def handle(self, request: ApiRequest) -> Reply | StreamReply: ...
 
     async def channel(self, request: ApiRequest, protocols: list[str], socket: Socket) -> Reply | None: ...
+
+    def unauthenticated(self, request: ApiRequest, error: Exception) -> Reply: ...
 
     def failure(self, error: Exception) -> Reply: ...
 
@@ -113,6 +150,13 @@ class AsgiApp:
         self._api = api
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        faults = self._api.faults
+        if faults is not None:
+            await faults.serve(self._serve, scope, receive, send)
+            return
+        await self._serve(scope, receive, send)
+
+    async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
             await self._http(scope, receive, send)
         elif scope["type"] == "websocket":
@@ -121,48 +165,56 @@ class AsgiApp:
     async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:
         connection: Connection | None = scope.get("state", {}).get("connection")
         reply: Reply | StreamReply
-        headers = _headers(scope)
+        headers = headers_of(scope)
         try:
             body = await _read_body(headers, receive)
             if body is None:
                 reply = self._api.failure(errors.too_large(BODY_LIMIT))
             else:
-                reply = await self._api.handle(self._request(scope, headers, body, connection))
+                request = self._request(scope, headers, body)
+                reply = self._authenticated(request, connection) or await self._api.handle(request)
         except Exception as error:
             reply = self._api.failure(error)
         if isinstance(reply, StreamReply):
             await self._api.streams.run(_send_stream(reply, send), connection)
             await send({"type": "http.response.body", "body": b"", "more_body": False})
         else:
-            await _send_reply(reply, wants_gzip(headers.get("accept-encoding", "")), send)
+            await send_reply(reply, wants_gzip(headers.get("accept-encoding", "")), send)
 
-    def _request(
-        self, scope: Scope, headers: dict[str, str], body: bytes, connection: Connection | None
-    ) -> ApiRequest:
-        user = self._api.authenticate(headers, connection.certificate_user if connection else None)
+    def _authenticated(self, request: ApiRequest, connection: Connection | None) -> Reply | None:
+        """Find out who asks; a Reply refuses them."""
+        certificate_user = connection.certificate_user if connection else None
+        try:
+            request.user = self._api.authenticate(request.headers, certificate_user)
+        except errors.StatusError as error:
+            return self._api.unauthenticated(request, error)
+        return None
+
+    def _request(self, scope: Scope, headers: dict[str, str], body: bytes) -> ApiRequest:
         return ApiRequest(
             method=scope.get("method", "GET"),
             path=scope["path"],
             query=Query.parse(scope["query_string"].decode("latin-1")),
             headers=headers,
             body=body,
-            user=user,
+            as_of=scope.get("as_of"),
         )
 
     async def _websocket(self, scope: Scope, receive: Receive, send: Send) -> None:
         connection: Connection | None = scope.get("state", {}).get("connection")
         await receive()  # websocket.connect
         socket = WebSocket(receive, send)
-        headers = _headers(scope)
+        headers = headers_of(scope)
         try:
-            request = self._request(scope, headers, b"", connection)
-            refused: Reply | None = None
+            request = self._request(scope, headers, b"")
+            refused = self._authenticated(request, connection)
 
             async def work() -> None:
                 nonlocal refused
                 refused = await self._api.channel(request, list(scope.get("subprotocols", [])), socket)
 
-            await self._api.streams.run(work(), connection)
+            if refused is None:
+                await self._api.streams.run(work(), connection)
         except Exception as error:
             refused = self._api.failure(error)
         if refused is not None and not socket.accepted:
@@ -219,7 +271,8 @@ class WebSocket:
             log.debug("closing a websocket: %r", error)
 
 
-def _headers(scope: Scope) -> dict[str, str]:
+def headers_of(scope: Scope) -> dict[str, str]:
+    """By their names in lower case."""
     headers: dict[str, str] = {}
     for raw_name, raw_value in scope["headers"]:
         name, value = raw_name.decode("latin-1"), raw_value.decode("latin-1")
@@ -246,7 +299,8 @@ async def _read_body(headers: dict[str, str], receive: Receive) -> bytes | None:
                 return b"".join(pieces) if size <= BODY_LIMIT else None
 
 
-async def _send_reply(reply: Reply, gzip_accepted: bool, send: Send) -> None:
+async def send_reply(reply: Reply, gzip_accepted: bool, send: Send) -> None:
+    """A whole answer, large ones in pieces."""
     size = reply.size
     headers = _response_headers(reply)
     compressed = gzip_accepted and size > GZIP_ABOVE and reply.status < 300

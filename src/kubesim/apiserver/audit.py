@@ -15,7 +15,8 @@ from pathlib import Path
 
 import orjson
 
-from kubesim.apiserver.requests import ApiRequest, JsonObject, Reply, StreamReply
+from kubesim.apiserver.auth import user_info
+from kubesim.apiserver.requests import ANONYMOUS, ApiRequest, JsonObject, Reply, StreamReply
 from kubesim.apiserver.routing import parse_route
 
 log = logging.getLogger(__name__)
@@ -82,9 +83,7 @@ def _now() -> str:
 def _event(received: str, request: ApiRequest, answer: Reply | StreamReply, verb: str) -> JsonObject:
     route = parse_route(request.path)
     query = "&".join(f"{name}={value}" for name, value in request.query.pairs())
-    user: JsonObject = {"username": request.user.name, "groups": list(request.user.groups)}
-    if request.user.uid:
-        user["uid"] = request.user.uid
+    user = {} if answer.status == 401 and request.user is ANONYMOUS else user_info(request.user)
     event: JsonObject = {
         "kind": "Event",
         "apiVersion": "audit.k8s.io/v1",
@@ -100,6 +99,8 @@ def _event(received: str, request: ApiRequest, answer: Reply | StreamReply, verb
         "requestReceivedTimestamp": received,
         "stageTimestamp": _now(),
     }
+    if request.notes.audit:
+        event["annotations"] = request.notes.audit
     if route is not None and route.plural:
         event["verb"] = verb or _verb(request, route.name is not None, watch=route.watch)
         reference = {

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hmac
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 from urllib.parse import unquote
 
 from kubesim import errors
@@ -169,6 +169,18 @@ def _impersonations(
     for key, values in extra.items():
         for value in values:
             yield Attributes(verb=verb, path="", group=of, resource="userextras", subresource=key, name=value)
+
+
+def user_info(user: User) -> dict[str, Any]:
+    """A user as documents tell of one: reviews, audit, admission."""
+    info: dict[str, Any] = {"username": user.name}
+    if user.uid:
+        info["uid"] = user.uid
+    if user.groups:
+        info["groups"] = list(user.groups)
+    if user.extra:
+        info["extra"] = {key: list(values) for key, values in user.extra.items()}
+    return info
 
 
 def authorize(authorizer: Authorizer, user: User, what: Attributes) -> None:

@@ -12,6 +12,7 @@ from kubesim import errors
 from kubesim.apiserver.rendering import Renderer
 from kubesim.apiserver.requests import ApiRequest
 from kubesim.apiserver.routing import Route
+from kubesim.apiserver.turns import Turns
 from kubesim.errors import StatusError
 from kubesim.schema.registry import ResourceType
 from kubesim.store import Store, Stored, Table
@@ -27,6 +28,7 @@ class Call:
     """The same resource in the version that it is stored in."""
     store: Store
     renderer: Renderer
+    turns: Turns
 
     @property
     def resource(self) -> str:
@@ -35,6 +37,14 @@ class Call:
     @property
     def table(self) -> Table:
         return self.store.table(self.resource)
+
+    @property
+    def newest(self) -> int:
+        """The revision of a read that names none: the store's, unless a fault makes this read a stale one."""
+        wanted = self.request.as_of
+        if wanted is None:
+            return self.store.revision
+        return min(max(wanted, self.table.forgotten, self.store.compacted), self.store.revision)
 
     @property
     def namespace(self) -> str:

@@ -1,10 +1,9 @@
-"""exec and attach on the wire: several byte streams in one WebSocket (`v5.channel.k8s.io`,
+"""exec, attach and port forwarding on the wire: several byte streams in one WebSocket (`v5.channel.k8s.io`,
 `v4.channel.k8s.io`).
 
 Each message starts with the number of its channel. The end of the command is a Status on the error channel;
 version 5 adds a message by which the client closes stdin. Reading and writing run side by side: a command
-that writes a lot before it reads must not stop the one, nor the other way round. SPDY, the older transport,
-cannot pass an ASGI server.
+that writes a lot before it reads must not stop the one, nor the other way round. The older transport is in `spdy/`.
 """
 
 from __future__ import annotations
@@ -20,7 +19,9 @@ from kubesim.apiserver.requests import JsonObject
 
 STDIN, STDOUT, STDERR, ERROR, RESIZE, CLOSE = 0, 1, 2, 3, 4, 255
 EXEC_PROTOCOLS = ("v5.channel.k8s.io", "v4.channel.k8s.io")
-PORT_FORWARD_PROTOCOLS = ("v4.channel.k8s.io", "portforward.k8s.io")
+PORT_FORWARD_PROTOCOLS = ("v4.channel.k8s.io", "portforward.k8s.io", "")
+SPDY = "SPDY/3.1+"
+"""Before the name of a protocol: its streams are SPDY's, inside the messages."""
 _BLOCK = 32 * 1024
 
 
@@ -42,7 +43,10 @@ class Socket(Messages, Protocol):
 
 
 def choose(offered: list[str], known: tuple[str, ...]) -> str | None:
-    """The first of the client's protocols that is known here."""
+    """The first of the client's protocols that is known here; a client that offers none speaks the protocol without a
+    name ("") where there is one, as kr8s does for ports."""
+    if not offered:
+        return "" if "" in known else None
     return next((protocol for protocol in offered if protocol in known), None)
 
 
@@ -91,14 +95,15 @@ async def _from_client(socket: Messages, stream: ProcessStream, options: ExecOpt
             if data:
                 await stream.write_stdin(data)
         elif channel == RESIZE and options.tty:
-            await _resize(stream, data)
+            await resize(stream, data)
         elif channel == CLOSE and data[:1] == bytes([STDIN]) and options.stdin:
             await stream.close_stdin()
     # The client is gone: what the command still writes goes nowhere.
     await stream.aclose()
 
 
-async def _resize(stream: ProcessStream, data: bytes) -> None:
+async def resize(stream: ProcessStream, data: bytes) -> None:
+    """Take over the size of the client's window."""
     try:
         size = orjson.loads(data)
         width, height = int(size["Width"]), int(size["Height"])

@@ -9,6 +9,7 @@ from datetime import datetime
 from typing import Protocol
 
 from kubesim.apiserver.admission.base import Admission
+from kubesim.apiserver.admission.calling import Caller
 from kubesim.apiserver.allocation import ServiceAddresses
 from kubesim.apiserver.auth import Authenticator
 from kubesim.apiserver.environment import Environment
@@ -17,8 +18,8 @@ from kubesim.apiserver.kinds.base import Context
 from kubesim.apiserver.nodes import NodeDirectory
 from kubesim.apiserver.objects import Decoded
 from kubesim.apiserver.rbac.authorizer import RbacAuthorizer
-from kubesim.apiserver.refusals import Refusals
 from kubesim.apiserver.requests import JsonObject
+from kubesim.apiserver.turns import Turns
 from kubesim.schema.registry import Registry, ResourceType
 from kubesim.store import Store
 
@@ -51,8 +52,9 @@ class Core:
         self.auth = auth
         self.tokens = tokens
         self.authorizer = authorizer
+        self.webhooks = Caller(store)
         self.decoded = Decoded()
-        self.refusals = Refusals()
+        self.turns = Turns()
 
     def context(self) -> Context:
         """What strategies may know."""

@@ -8,10 +8,12 @@ with which propagation policy which dependents go, is the business of controller
 
 from __future__ import annotations
 
+import asyncio
 from datetime import datetime, timedelta
 from typing import Any
 
 from kubesim import errors
+from kubesim.apiserver.admission.base import Attempt
 from kubesim.apiserver.calls import Call
 from kubesim.apiserver.core import Core
 from kubesim.apiserver.kinds import strategy
@@ -51,6 +53,7 @@ async def delete_collection(core: Core, call: Call) -> Reply:
     )
     deleted = []
     for stored in page.items:
+        await asyncio.sleep(0)  # everybody else gets a turn: in memory nothing else in here waits
         try:
             obj, _ = await delete_one(core, call, stored.name, options)
         except StatusError as error:
@@ -68,9 +71,11 @@ async def delete_collection(core: Core, call: Call) -> Reply:
     return document(shown, call.renderer.wanted)
 
 
-async def delete_one(core: Core, call: Call, key: str, options: DeleteOptions) -> tuple[JsonObject, bool]:
+async def delete_one(
+    core: Core, call: Call, key: str, options: DeleteOptions, *, admitted: bool = False
+) -> tuple[JsonObject, bool]:
     """Returns the object as it is answered, and whether it is gone (as opposed to: marked)."""
-    name = key.partition("/")[2]
+    namespace, _, name = key.partition("/")
     for _ in range(_ATTEMPTS):
         stored = core.store.head(call.resource, key)
         if stored is None:
@@ -80,6 +85,8 @@ async def delete_one(core: Core, call: Call, key: str, options: DeleteOptions) -
         if call.rt.group_resource == "namespaces" and name in _KEPT_NAMESPACES:
             raise errors.forbidden("namespaces", name, "this namespace may not be deleted")
         marked, gone = mark(call.rt, obj, options, core.environment.now())
+        if not admitted and (gone or marked != obj):
+            await core.admission.ask(core, _attempt(call, namespace, obj, options), None)
         if options.dry_run:
             return marked, gone
         try:
@@ -89,6 +96,22 @@ async def delete_one(core: Core, call: Call, key: str, options: DeleteOptions) -
         except KeyMissing:
             raise errors.not_found(call.rt.group_resource, name) from None
     raise errors.conflict(call.rt.group_resource, name)
+
+
+def _attempt(call: Call, namespace: str, old: JsonObject, options: DeleteOptions) -> Attempt:
+    """A deletion as admission sees it; one of many says no name."""
+    return Attempt(
+        operation="DELETE",
+        rt=call.rt,
+        subresource="",
+        namespace=namespace,
+        name=call.name,
+        user=call.request.user,
+        old=old,
+        dry_run=options.dry_run,
+        options=options.document,
+        notes=call.request.notes,
+    )
 
 
 async def _apply(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 
 from kubesim import errors
@@ -12,12 +13,13 @@ from kubesim.apiserver.objects import encode
 from kubesim.apiserver.options import DeleteOptions, read_delete_options, write_options
 from kubesim.apiserver.requests import JsonObject, Reply
 from kubesim.apiserver.selectors import from_object
-from kubesim.apiserver.writing import change_raw, read_as
+from kubesim.apiserver.writing import attempt, change_raw, read_as
 from kubesim.schema.registry import ResourceType
 from kubesim.store import RevisionMismatch, Stored
 
 _BUDGETS = "policy/poddisruptionbudgets"
 _ATTEMPTS = 20
+_KIND = ("policy", "v1", "Eviction")
 _MANY = "This pod has more than one PodDisruptionBudget, which the eviction subresource does not support."
 _REFUSED = "Cannot evict pod as it would violate the pod's disruption budget."
 
@@ -30,6 +32,9 @@ async def evict(core: Core, call: Call) -> Reply:
         raise errors.bad_request(f"name in URL does not match name in Eviction object: {call.name} != {name}")
     deletion = read_delete_options(eviction.get("deleteOptions") or {})
     dry_run = deletion.dry_run or options.dry_run
+    call.head()
+    asked = replace(attempt(call, "CREATE", options, call.name, of=_KIND), dry_run=dry_run)
+    await core.admission.ask(core, asked, eviction)
     pod = call.renderer.decoded(call.head())
     if _protected(pod):
         await _spend(core, call, pod, dry_run)
@@ -46,6 +51,7 @@ async def evict(core: Core, call: Call) -> Reply:
             uid=deletion.uid,
             version=deletion.version,
         ),
+        admitted=True,
     )
     success = {"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "code": 201}
     return call.renderer.status(success, 201)

@@ -6,13 +6,15 @@ from kubesim.apiserver.calls import Call
 from kubesim.apiserver.core import Core
 from kubesim.apiserver.options import write_options
 from kubesim.apiserver.requests import JsonObject, Reply
-from kubesim.apiserver.writing import change_raw, read_object, reply
+from kubesim.apiserver.writing import attempt, change_raw, read_object, reply
 
 
 async def finalize(core: Core, call: Call) -> Reply:
     """PUT: only `spec.finalizers` changes; the namespace is gone with the last one."""
     options = write_options(call.request, "UpdateOptions")
     wanted = read_object(call, options).obj
+    tried = attempt(call, "UPDATE", options, call.name, call.renderer.decoded(call.head()))
+    wanted = await core.admission.ask(core, tried, wanted) or wanted
     finalizers = (wanted.get("spec") or {}).get("finalizers") or []
 
     def change(old: JsonObject) -> JsonObject:

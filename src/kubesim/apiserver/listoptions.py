@@ -173,6 +173,7 @@ def read_token(text: str) -> tuple[int, str]:
     return revision, start[:-1]
 
 
+EXPIRED_LIST = "The resourceVersion for the provided list is too old."
 EXPIRED_PAGE = (
     "The provided continue parameter is too old to display a consistent list result. You can start a new list "
     "without the continue parameter, or use the continue token in this response to retrieve the remainder of the "

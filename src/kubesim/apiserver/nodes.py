@@ -10,7 +10,7 @@ kubelet's business.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
@@ -89,17 +89,51 @@ class NodeApi(Protocol):
     ) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]: ...
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ContainerUsage:
+    """CPU in billionths of a core, memory in bytes."""
+
+    cpu: int
+    memory: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NodeUsage:
+    """What a node and its containers used in the `window` (seconds) that ended `at` (seconds since 1970)."""
+
+    at: float
+    window: float
+    machine: ContainerUsage
+    containers: Mapping[tuple[str, str], ContainerUsage]  # by the pod's uid and the container's name
+
+
+class Meter(Protocol):
+    def usage(self) -> NodeUsage | None:
+        """The newest figures; None until there are some."""
+        ...
+
+
 class NodeDirectory:
     """Which nodes have a kubelet that can be reached from this process."""
 
     def __init__(self) -> None:
         self._nodes: dict[str, NodeApi] = {}
+        self._meters: dict[str, Meter] = {}
+        self.when_metered: Callable[[], None] = lambda: None
 
-    def add(self, node_name: str, node: NodeApi) -> None:
+    def add(self, node_name: str, node: NodeApi, meter: Meter | None = None) -> None:
         self._nodes[node_name] = node
+        if meter is not None:
+            self._meters[node_name] = meter
+            self.when_metered()
 
     def remove(self, node_name: str) -> None:
         self._nodes.pop(node_name, None)
+        self._meters.pop(node_name, None)
+
+    def meters(self) -> Mapping[str, Meter]:
+        """The meters of all nodes that have one."""
+        return self._meters
 
     def find(self, node_name: str) -> NodeApi | None:
         return self._nodes.get(node_name)

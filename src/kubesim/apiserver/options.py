@@ -21,6 +21,8 @@ class WriteOptions:
     validation: str
     manager: str
     force: bool = False
+    document: JsonObject = field(default_factory=dict)
+    """The options as admission shows them."""
 
 
 def write_options(request: ApiRequest, kind: str, *, apply: bool = False) -> WriteOptions:
@@ -46,7 +48,20 @@ def write_options(request: ApiRequest, kind: str, *, apply: bool = False) -> Wri
         validation=validation or "Warn",
         manager=request.field_manager,
         force=force,
+        document=_document(query, kind, force=force),
     )
+
+
+def _document(query: Query, kind: str, *, force: bool) -> JsonObject:
+    document: JsonObject = {"kind": kind, "apiVersion": "meta.k8s.io/v1"}
+    if query.has("dryRun"):
+        document["dryRun"] = query.all("dryRun")
+    if force:
+        document["force"] = True
+    for name in ("fieldManager", "fieldValidation"):
+        if query.get(name):
+            document[name] = query.get(name)
+    return document
 
 
 def _force(query: Query, kind: str, apply: bool, problems: list[FieldError]) -> bool:
@@ -68,6 +83,10 @@ class DeleteOptions:
     policy: str | None = None
     uid: str | None = None
     version: str | None = None
+    document: JsonObject = field(
+        default_factory=lambda: {"kind": "DeleteOptions", "apiVersion": "meta.k8s.io/v1"}
+    )
+    """The options as admission shows them."""
 
     def now(self) -> DeleteOptions:
         return replace(self, grace=0)
@@ -147,4 +166,5 @@ def read_delete_options(document: JsonObject) -> DeleteOptions:
         policy=policy,
         uid=conditions.get("uid"),
         version=conditions.get("resourceVersion"),
+        document={**document, "kind": "DeleteOptions", "apiVersion": "meta.k8s.io/v1"},
     )

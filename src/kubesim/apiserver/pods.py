@@ -14,11 +14,14 @@ from typing import Any
 
 from kubesim import errors
 from kubesim.apiserver import channels
+from kubesim.apiserver.admission.base import Attempt
 from kubesim.apiserver.calls import Call
 from kubesim.apiserver.channels import Socket
 from kubesim.apiserver.core import Core
 from kubesim.apiserver.nodes import ExecOptions, LogOptions, NodeApi, NodeError
 from kubesim.apiserver.requests import JsonObject, Query, Reply, StreamReply
+from kubesim.apiserver.spdy import forwarding, processes
+from kubesim.apiserver.spdy.forwarding import Forwarding
 from kubesim.errors import FieldError, StatusError
 
 KUBELET_PORT = 10250
@@ -185,27 +188,21 @@ def check_stream(core: Core, call: Call) -> tuple[JsonObject, str]:
     """The pod and the container of an exec or attach. Raises StatusError as the real server does."""
     pod = _pod(call)
     container = _container(call, pod)
-    name = pod["metadata"]["name"]
+    return _with_host(pod), container
+
+
+def _with_host(pod: JsonObject) -> JsonObject:
     if not pod["spec"].get("nodeName"):
-        raise errors.bad_request(f"pod {name} does not have a host assigned")
-    return pod, container
+        raise errors.bad_request(f"pod {pod['metadata']['name']} does not have a host assigned")
+    return pod
 
 
 async def refuse_stream(core: Core, call: Call) -> Reply:
-    """exec, attach or portforward without a WebSocket: SPDY cannot be spoken here."""
-    earlier = core.refusals.take(call.request)
-    if earlier is not None:
-        raise earlier
+    """exec, attach or portforward without an upgrade to WebSocket or SPDY/3.1."""
     if call.route.subresource == "portforward":
-        pod = _pod(call)
-        if not pod["spec"].get("nodeName"):
-            raise errors.bad_request(f"pod {call.name} does not have a host assigned")
+        _with_host(_pod(call))
     else:
         check_stream(core, call)
-    if "spdy" in call.request.headers.get("upgrade", "").lower():
-        raise errors.bad_request(
-            "unable to upgrade: SPDY is not supported, only WebSockets are (kubectl 1.31 or later uses them)"
-        )
     raise errors.bad_request("Upgrade request required")
 
 
@@ -214,10 +211,12 @@ async def exec_(core: Core, call: Call, protocols: list[str], socket: Socket) ->
     options = _exec_options(call)
     meta = pod["metadata"]
     verb = str(call.route.subresource)
+    await _admit(core, call, *_shown(verb, options, call.request.query.get("container")))
     kubelet = _kubelet(core, pod, f"{verb}/{meta['namespace']}/{meta['name']}/{container}")
-    protocol = channels.choose(protocols, channels.EXEC_PROTOCOLS)
+    tunnel = channels.SPDY + processes.PROTOCOL
+    protocol = channels.choose(protocols, (*channels.EXEC_PROTOCOLS, tunnel))
     if protocol is None:
-        known = ", ".join(channels.EXEC_PROTOCOLS)
+        known = ", ".join((*channels.EXEC_PROTOCOLS, tunnel))
         raise errors.bad_request(f"unable to upgrade: this server speaks only {known}")
     try:
         if verb == "exec":
@@ -227,7 +226,35 @@ async def exec_(core: Core, call: Call, protocols: list[str], socket: Socket) ->
     except NodeError as error:
         raise _refused(error) from None
     await socket.accept(protocol)
-    await channels.run_process(socket, stream, options)
+    carry = processes.run_process if protocol == tunnel else channels.run_process
+    await carry(socket, stream, options)
+
+
+async def _admit(core: Core, call: Call, kind: str, options: JsonObject) -> None:
+    """Ask policies and webhooks about opening a stream."""
+    tried = Attempt(
+        operation="CONNECT",
+        rt=call.rt,
+        subresource=call.route.subresource or "",
+        namespace=call.namespace,
+        name=call.name,
+        user=call.request.user,
+        of=("", "v1", kind),
+        notes=call.request.notes,
+    )
+    await core.admission.ask(core, tried, {"kind": kind, "apiVersion": "v1", **options})
+
+
+def _shown(verb: str, options: ExecOptions, container: str) -> tuple[str, JsonObject]:
+    """The options of an exec or attach as an object."""
+    shown: JsonObject = {
+        name: True for name in ("stdin", "stdout", "stderr", "tty") if getattr(options, name)
+    }
+    if container:
+        shown["container"] = container
+    if verb == "attach":
+        return "PodAttachOptions", shown
+    return "PodExecOptions", {**shown, "command": list(options.command)}
 
 
 def _exec_options(call: Call) -> ExecOptions:
@@ -248,15 +275,15 @@ def _exec_options(call: Call) -> ExecOptions:
 
 
 async def port_forward(core: Core, call: Call, protocols: list[str], socket: Socket) -> None:
-    pod = _pod(call)
-    if not pod["spec"].get("nodeName"):
-        raise errors.bad_request(f"pod {call.name} does not have a host assigned")
+    pod = _with_host(_pod(call))
     meta = pod["metadata"]
     kubelet = _kubelet(core, pod, f"portForward/{meta['namespace']}/{meta['name']}")
     ports = _ports(call.request.query)
-    protocol = channels.choose(protocols, channels.PORT_FORWARD_PROTOCOLS)
-    if protocol is None or not ports:
-        known = ", ".join(channels.PORT_FORWARD_PROTOCOLS)
+    await _admit(core, call, "PodPortForwardOptions", {"ports": ports})
+    tunnel = channels.SPDY + forwarding.PROTOCOL
+    protocol = channels.choose(protocols, (tunnel, *channels.PORT_FORWARD_PROTOCOLS))
+    if protocol is None or not (ports or protocol == tunnel):
+        known = ", ".join(filter(None, (tunnel, *channels.PORT_FORWARD_PROTOCOLS)))
         raise errors.bad_request(f"unable to upgrade: port forwarding takes `ports` and one of {known}")
 
     async def dial(port: int) -> Any:
@@ -266,7 +293,10 @@ async def port_forward(core: Core, call: Call, protocols: list[str], socket: Soc
             raise ConnectionRefusedError(str(error)) from None
 
     await socket.accept(protocol)
-    await channels.forward_ports(socket, ports, dial)
+    if protocol == tunnel:
+        await Forwarding(socket, dial, f"{meta['name']}, uid {meta['uid']}").run()
+    else:
+        await channels.forward_ports(socket, ports, dial)
 
 
 def _ports(query: Query) -> list[int]:

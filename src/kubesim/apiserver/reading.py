@@ -9,6 +9,7 @@ from collections.abc import Callable
 from kubesim import errors
 from kubesim.apiserver.calls import Call
 from kubesim.apiserver.listoptions import (
+    EXPIRED_LIST,
     EXPIRED_PAGE,
     INCONSISTENT,
     ListOptions,
@@ -37,7 +38,10 @@ async def get(call: Call) -> Reply:
         raise errors.unclassified(why)
     if version:
         await reach(call.store, int(version))
-    stored = call.table.get(call.key)
+    if call.request.as_of is None:
+        stored = call.table.get(call.key)
+    else:
+        stored = call.table.state(call.key, max(call.newest, int(version or 0)))
     if stored is None:
         raise call.not_found()
     return call.renderer.one(stored)
@@ -45,17 +49,24 @@ async def get(call: Call) -> Reply:
 
 async def list_(call: Call) -> Reply:
     options = parse_list_options(call.request.query, call.rt, watch=False)
+    accept = acceptor(options, call.storage)
+    if accept is not None:
+        after = read_token(options.token)[1] if options.token else ""
+        candidates = call.table.all(call.route.namespace, after)
+        accept = await call.turns.judged(accept, candidates, options.limit and options.limit + 1)
     revision, after, at, limit = await _place(call, options)
     try:
+        if at is not None:
+            call.store.kept(at)
         page = call.table.page(
             namespace=call.route.namespace,
             after=after,
             limit=limit,
             at=at,
-            accept=acceptor(options, call.storage),
+            accept=accept,
         )
-    except Compacted as error:
-        raise _expired(call, options, error) from None
+    except Compacted:
+        raise _expired(options) from None
     metadata: JsonObject = {"resourceVersion": str(revision)}
     if page.last is not None:
         metadata["continue"] = make_token(revision, page.last)
@@ -63,7 +74,7 @@ async def list_(call: Call) -> Reply:
             metadata["remainingItemCount"] = page.remaining
     elif call.rt.custom:
         metadata["continue"] = ""
-    return call.renderer.list(page.items, metadata)
+    return await call.renderer.list(page.items, metadata)
 
 
 async def _place(call: Call, options: ListOptions) -> tuple[int, str, int | None, int]:
@@ -77,18 +88,20 @@ async def _place(call: Call, options: ListOptions) -> tuple[int, str, int | None
             return store.revision, after, None, options.limit
         await reach(store, revision)
         return revision, after, revision, options.limit
-    if options.version == "0":
-        return store.revision, "", None, 0
-    if options.version:
+    limit = 0 if options.version == "0" else options.limit
+    if options.version and options.version != "0":
         await reach(store, options.revision)
         if options.match == "Exact" or (options.limit and not options.match):
             return options.revision, "", options.revision, options.limit
-    return store.revision, "", None, options.limit
+    if call.request.as_of is not None:
+        revision = max(call.newest, options.revision)
+        return revision, "", revision, limit
+    return store.revision, "", None, limit
 
 
-def _expired(call: Call, options: ListOptions, error: Compacted) -> StatusError:
+def _expired(options: ListOptions) -> StatusError:
     if not options.token:
-        return errors.gone(f"The resourceVersion for the provided list is too old. ({error})")
+        return errors.gone(EXPIRED_LIST)
     refusal = errors.gone(EXPIRED_PAGE)
     _, after = read_token(options.token)
     refusal.metadata = {"continue": make_token(INCONSISTENT, after)}

@@ -1,25 +1,25 @@
 """How objects become answers: the stored bytes as they are, or as YAML, as a Table, as metadata only.
 
-The plain form is a copy of memory. Everything else decodes, one object after the other, and is what people
-and the garbage collectors of the world ask for, not what the hot paths do.
+The plain form is a copy of memory. Everything else decodes, one object after the other and in turns with everybody
+else, and is what people and the garbage collectors of the world ask for, not what the hot paths do.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from datetime import UTC, datetime
 from itertools import islice
 from typing import Any
 
 import orjson
 import yaml
 
-from kubesim import errors
+from kubesim import clock, errors
 from kubesim.apiserver.kinds import conversion
 from kubesim.apiserver.negotiation import Wanted
 from kubesim.apiserver.objects import decode, encode, head
 from kubesim.apiserver.requests import JSON, YAML, ApiRequest, JsonObject, Reply
-from kubesim.apiserver.tables import to_table
+from kubesim.apiserver.tables import row_maker, to_table
+from kubesim.apiserver.turns import Turns
 from kubesim.schema.registry import ResourceType
 from kubesim.store import Stored
 
@@ -30,16 +30,28 @@ _ITEMS_PER_PART = 64
 def document(obj: Any, wanted: Wanted, status: int = 200, *, pretty: bool = False) -> Reply:
     """Any document in the media type that the client wants."""
     if wanted.media == YAML:
-        text = yaml.dump(obj, Dumper=yaml.CSafeDumper, allow_unicode=True, default_flow_style=False)
-        return Reply(status=status, parts=(text.encode(),), content_type=YAML)
+        return Reply(status=status, parts=(_yaml(obj),), content_type=YAML)
     option = orjson.OPT_INDENT_2 if pretty else 0
     return Reply(status=status, parts=(orjson.dumps(obj, option=option),), content_type=JSON)
+
+
+def _yaml(obj: Any) -> bytes:
+    text: str = yaml.dump(obj, Dumper=yaml.CSafeDumper, allow_unicode=True, default_flow_style=False)
+    return text.encode()
 
 
 class Renderer:
     """The answers for one resource in one version, as one request wants them."""
 
-    def __init__(self, rt: ResourceType, storage: ResourceType, wanted: Wanted, request: ApiRequest) -> None:
+    def __init__(
+        self,
+        rt: ResourceType,
+        storage: ResourceType,
+        wanted: Wanted,
+        request: ApiRequest,
+        turns: Turns,
+    ) -> None:
+        self._turns = turns
         self._rt = rt
         self._storage = storage
         self._wanted = wanted
@@ -107,43 +119,59 @@ class Renderer:
         }
 
     def _table(self, objects: Sequence[JsonObject], version: str) -> JsonObject:
-        table: JsonObject = to_table(self._rt, objects, datetime.now(UTC), self._include)
+        table: JsonObject = to_table(self._rt, objects, clock.now(), self._include)
         table["apiVersion"] = f"{META}/{self._wanted.version}"
         table["metadata"] = {"resourceVersion": version}
         return table
 
     # Lists
 
-    def list(self, items: Sequence[Stored], metadata: JsonObject) -> Reply:
+    async def list(self, items: Sequence[Stored], metadata: JsonObject) -> Reply:
         """A list; `metadata` is that of the list itself."""
-        rt = self._rt
+        form, rt = self._wanted.form, self._rt
         if self._wanted.plain and self._same and not self._pretty:
             return self._plain_list(items, metadata)
-        form = self._wanted.form
-        objects = (self.decoded(stored) for stored in items)
         if form == "Table":
-            table = self._table(list(objects), "")
-            table["metadata"] = {key: value for key, value in metadata.items() if value or key != "continue"}
-            return document(table, self._wanted, pretty=self._pretty)
+            top = {
+                **self._table([], ""),
+                "metadata": {k: v for k, v in metadata.items() if v or k != "continue"},
+            }
+            row = row_maker(rt, clock.now(), self._include)
+            return await self._list_of("rows", top, items, lambda stored: row(self.decoded(stored)))
         if form == "PartialObjectMetadataList":
-            shown = {
+            top = {
                 "kind": "PartialObjectMetadataList",
                 "apiVersion": f"{META}/{self._wanted.version}",
                 "metadata": metadata,
-                "items": [self._partial(obj) for obj in objects],
+                "items": [],
             }
-            return document(shown, self._wanted, pretty=self._pretty)
+            return await self._list_of(
+                "items", top, items, lambda stored: self._partial(self.decoded(stored))
+            )
         if form is not None:
             raise errors.not_acceptable(
                 f"you requested {form}, but the requested object is a list (*{_go_type(rt)}List)"
             )
-        shown = {
-            "kind": rt.list_kind_name,
-            "apiVersion": rt.api_version,
-            "metadata": metadata,
-            "items": [self._item(obj) for obj in objects],
-        }
-        return document(shown, self._wanted, pretty=self._pretty)
+        top = {"kind": rt.list_kind_name, "apiVersion": rt.api_version, "metadata": metadata, "items": []}
+        return await self._list_of("items", top, items, lambda stored: self._item(self.decoded(stored)))
+
+    async def _list_of(
+        self, member: str, top: JsonObject, items: Sequence[Stored], shown: Callable[[Stored], JsonObject]
+    ) -> Reply:
+        """The document `top` with its last member filled, made in turns."""
+        if self._pretty:
+            filled = {**top, member: await self._turns.each(items, shown)}
+            return document(filled, self._wanted, pretty=True)
+        if self._wanted.media == YAML and items:
+            made = await self._turns.each(items, lambda stored: _yaml([shown(stored)]))
+            before = {key: value for key, value in top.items() if key < member}
+            after = {key: value for key, value in top.items() if key > member}
+            parts = (_yaml(before), f"{member}:\n".encode(), *made, _yaml(after) if after else b"")
+            return Reply(parts=parts, content_type=YAML)
+        if self._wanted.media == YAML:
+            return document(top, self._wanted)
+        made = await self._turns.each(items, lambda stored: orjson.dumps(shown(stored)))
+        return Reply(parts=(orjson.dumps(top)[:-2], b",".join(made), b"]}"), content_type=JSON)
 
     def _item(self, obj: JsonObject) -> JsonObject:
         if not self._rt.custom:

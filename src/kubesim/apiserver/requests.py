@@ -74,6 +74,16 @@ class Query:
 _NO_QUERY = Query()
 
 
+@dataclass(slots=True)
+class Notes:
+    """What is found out on the way of a request and told beside its answer."""
+
+    warnings: list[str] = field(default_factory=list)
+    """For the client, as Warning headers."""
+    audit: dict[str, str] = field(default_factory=dict)
+    """For the audit log, as annotations."""
+
+
 @dataclass(slots=True, kw_only=True)
 class ApiRequest:
     method: str
@@ -83,6 +93,9 @@ class ApiRequest:
     """Lower-case names."""
     body: bytes = b""
     user: User = ANONYMOUS
+    notes: Notes = field(default_factory=Notes)
+    as_of: int | None = None
+    """A fault wants the answer of this revision, as if it were the newest."""
 
     @property
     def user_agent(self) -> str:

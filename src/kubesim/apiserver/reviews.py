@@ -3,19 +3,20 @@ stored."""
 
 from __future__ import annotations
 
-from typing import Any
-
 from kubesim import errors
-from kubesim.apiserver.auth import MASTERS, Attributes
+from kubesim.apiserver.auth import MASTERS, Attributes, user_info
 from kubesim.apiserver.calls import Call
 from kubesim.apiserver.core import Core
 from kubesim.apiserver.options import write_options
 from kubesim.apiserver.requests import JsonObject, Reply, User
-from kubesim.apiserver.writing import read_object
+from kubesim.apiserver.writing import attempt, read_object
 
 
-def _asked(call: Call) -> JsonObject:
-    return read_object(call, write_options(call.request, "CreateOptions")).obj
+async def _asked(core: Core, call: Call) -> JsonObject:
+    options = write_options(call.request, "CreateOptions")
+    obj = read_object(call, options).obj
+    name = obj["metadata"].get("name", "")
+    return await core.admission.ask(core, attempt(call, "CREATE", options, name), obj) or obj
 
 
 def _answer(call: Call, obj: JsonObject, status: JsonObject) -> Reply:
@@ -53,13 +54,13 @@ def _decided(core: Core, call: Call, obj: JsonObject, user: User, what: Attribut
 
 
 async def self_access(core: Core, call: Call) -> Reply:
-    obj = _asked(call)
+    obj = await _asked(core, call)
     return _decided(core, call, obj, call.request.user, _attributes(obj.get("spec") or {}))
 
 
 async def subject_access(core: Core, call: Call) -> Reply:
     """About somebody else; the local form only about one namespace."""
-    obj = _asked(call)
+    obj = await _asked(core, call)
     spec = obj.get("spec") or {}
     what = _attributes(spec)
     user = User(name=spec.get("user", ""), groups=tuple(spec.get("groups") or ()))
@@ -82,7 +83,7 @@ async def subject_access(core: Core, call: Call) -> Reply:
 
 
 async def self_rules(core: Core, call: Call) -> Reply:
-    obj = _asked(call)
+    obj = await _asked(core, call)
     user, namespace = call.request.user, (obj.get("spec") or {}).get("namespace", "")
     if not namespace:
         raise errors.bad_request("no namespace on request")
@@ -103,13 +104,13 @@ async def self_rules(core: Core, call: Call) -> Reply:
 
 
 async def self_subject(core: Core, call: Call) -> Reply:
-    obj = _asked(call)
+    obj = await _asked(core, call)
     meta = {**obj["metadata"], "creationTimestamp": core.environment.timestamp()}
     return _answer(call, {**obj, "metadata": meta}, {"userInfo": user_info(call.request.user)})
 
 
 async def token(core: Core, call: Call) -> Reply:
-    obj = _asked(call)
+    obj = await _asked(core, call)
     user = core.auth.token_user((obj.get("spec") or {}).get("token", ""))
     if user is None:
         return _answer(call, obj, {"user": {}, "error": "invalid bearer token"})
@@ -118,14 +119,3 @@ async def token(core: Core, call: Call) -> Reply:
     if audiences:
         status["audiences"] = audiences
     return _answer(call, obj, status)
-
-
-def user_info(user: User) -> JsonObject:
-    info: dict[str, Any] = {"username": user.name}
-    if user.uid:
-        info["uid"] = user.uid
-    if user.groups:
-        info["groups"] = list(user.groups)
-    if user.extra:
-        info["extra"] = {key: list(values) for key, values in user.extra.items()}
-    return info

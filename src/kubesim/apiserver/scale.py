@@ -6,6 +6,7 @@ replicas.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 from kubesim import errors
@@ -17,7 +18,7 @@ from kubesim.apiserver.options import WriteOptions, write_options
 from kubesim.apiserver.patching import APPLY_PATCH, check_media, plain_patch
 from kubesim.apiserver.requests import JsonObject, Reply
 from kubesim.apiserver.selectors import shown_selector
-from kubesim.apiserver.writing import Proposed, change_object, read_as
+from kubesim.apiserver.writing import Proposed, Seen, change_object, read_as
 from kubesim.schema.decode import convert
 from kubesim.schema.registry import ResourceType
 from kubesim.schema.types import kind_type
@@ -120,6 +121,11 @@ async def _write(core: Core, call: Call, options: WriteOptions, change: Any) -> 
         meta["resourceVersion"] = version or ("0" if not call.rt.custom else meta["resourceVersion"])
         return Proposed(obj=_with_replicas(call.rt, {**old, "metadata": meta}, replicas))
 
-    written = await change_object(core, call, changed, options)
+    seen = Seen(
+        of=("autoscaling", "v1", "Scale"),
+        show=partial(scale_of, call.rt),
+        back=lambda obj, shown: _with_replicas(call.rt, obj, (shown.get("spec") or {}).get("replicas", 0)),
+    )
+    written = await change_object(core, call, changed, options, seen=seen)
     obj = call.renderer.decoded(written.stored) if written.stored is not None else written.obj
     return call.renderer.document(scale_of(call.rt, obj))

@@ -9,7 +9,7 @@ from kubesim.apiserver.calls import Call
 from kubesim.apiserver.core import Core
 from kubesim.apiserver.options import WriteOptions, write_options
 from kubesim.apiserver.requests import JsonObject, Reply
-from kubesim.apiserver.writing import change_raw, read_as
+from kubesim.apiserver.writing import attempt, change_raw, read_as
 
 _KEPT_LABELS = ("topology.kubernetes.io/zone", "topology.kubernetes.io/region")
 
@@ -17,13 +17,20 @@ _KEPT_LABELS = ("topology.kubernetes.io/zone", "topology.kubernetes.io/region")
 async def bind(core: Core, call: Call) -> Reply:
     """POST pods/NAME/binding. Raises 404, 409 when the pod has a node, gates, or is being deleted."""
     options = write_options(call.request, "CreateOptions")
-    return await _bind(core, call, read_as(call, "", "v1", "Binding", options).obj, options)
+    binding = await _admitted(core, call, read_as(call, "", "v1", "Binding", options).obj, options)
+    return await _bind(core, call, binding, options)
+
+
+async def _admitted(core: Core, call: Call, binding: JsonObject, options: WriteOptions) -> JsonObject:
+    name = call.name or binding["metadata"].get("name", "")
+    tried = attempt(call, "CREATE", options, name, of=("", "v1", "Binding"))
+    return await core.admission.ask(core, tried, binding) or binding
 
 
 async def bind_by_name(core: Core, call: Call) -> Reply:
     """POST bindings: the old way, the pod's name is that of the Binding."""
     options = write_options(call.request, "CreateOptions")
-    binding = read_as(call, "", "v1", "Binding", options).obj
+    binding = await _admitted(core, call, read_as(call, "", "v1", "Binding", options).obj, options)
     rt = core.registry.find("", "v1", "pods")
     name = binding["metadata"].get("name")
     if rt is None or not name:

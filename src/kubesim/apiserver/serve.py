@@ -15,14 +15,20 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
+from urllib.parse import unquote
 
+from uvicorn._types import ASGISendEvent
 from uvicorn.config import Config
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from uvicorn.server import ServerState
+from websockets.http11 import Request
 
+from kubesim.apiserver import upgrade
 from kubesim.apiserver.app import ApiServer
 from kubesim.apiserver.asgi import AsgiApp
+from kubesim.apiserver.door import Door, reset
+from kubesim.apiserver.faults.interference import Interference
 from kubesim.apiserver.requests import User
 
 log = logging.getLogger(__name__)
@@ -39,16 +45,50 @@ class TlsFiles:
     certificate: Path
     key: Path
     client_ca: Path
+    ca_key: Path | None = None
+    """For certificates that a fault asks for."""
 
 
 class _Connection:
     """What ASGI does not say about a connection."""
 
-    __slots__ = ("_callbacks", "certificate_user")
+    __slots__ = ("_callbacks", "_frozen", "_transport", "certificate_user", "is_lost")
 
-    def __init__(self, certificate_user: User | None) -> None:
-        self.certificate_user = certificate_user
+    def __init__(self, transport: asyncio.Transport) -> None:
+        self.certificate_user = _certificate_user(transport)
+        self.is_lost = False
+        self._transport = transport
+        self._frozen = False
         self._callbacks: dict[int, Callable[[], None]] = {}
+
+    @property
+    def unsent(self) -> int:
+        return 0 if self.is_lost else self._transport.get_write_buffer_size()
+
+    def write(self, data: bytes) -> None:
+        self._transport.write(data)
+
+    def close(self) -> None:
+        self._transport.close()
+
+    def abort(self) -> None:
+        self._transport.abort()
+
+    def reset(self) -> None:
+        reset(self._transport)
+
+    def freeze(self, frozen: bool) -> None:
+        """Whether nothing passes, in either direction, although the connection stays."""
+        if frozen == self._frozen or self.is_lost or self._transport.is_closing():
+            return
+        self._frozen = frozen
+        protocol = cast(asyncio.Protocol, self._transport.get_protocol())
+        if frozen:
+            self._transport.pause_reading()
+            protocol.pause_writing()
+        else:
+            protocol.resume_writing()
+            self._transport.resume_reading()
 
     def on_lost(self, callback: Callable[[], None]) -> Callable[[], None]:
         key = id(callback)
@@ -56,6 +96,7 @@ class _Connection:
         return lambda: cast(None, self._callbacks.pop(key, None))
 
     def lost(self) -> None:
+        self.is_lost = True
         callbacks, self._callbacks = self._callbacks, {}
         for callback in callbacks.values():
             callback()
@@ -65,30 +106,59 @@ class _OpenConnections:
     """All connections, whichever protocol they speak by now."""
 
     def __init__(self) -> None:
-        self._transports: dict[_Connection, asyncio.Transport] = {}
+        self._open: set[_Connection] = set()
         self.none_left = asyncio.Event()
         self.none_left.set()
 
-    def add(self, connection: _Connection, transport: asyncio.Transport) -> None:
-        self._transports[connection] = transport
+    def add(self, connection: _Connection) -> None:
+        self._open.add(connection)
         self.none_left.clear()
 
     def remove(self, connection: _Connection) -> None:
-        self._transports.pop(connection, None)
-        if not self._transports:
+        self._open.discard(connection)
+        if not self._open:
             self.none_left.set()
 
     def abort(self) -> None:
-        for transport in self._transports.values():
-            transport.abort()
+        for connection in list(self._open):
+            connection.abort()
+
+    def reset(self) -> None:
+        for connection in list(self._open):
+            connection.reset()
+
+    def freeze(self, frozen: bool) -> None:
+        for connection in list(self._open):
+            connection.freeze(frozen)
 
 
 class _Http(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
-        connection = _Connection(_certificate_user(transport))
+        connection = _Connection(transport)
         self.app_state = {**self.app_state, "connection": connection}
-        self.app_state["open"].add(connection, transport)
+        self.app_state["open"].add(connection)
+
+    def _should_upgrade(self) -> bool:
+        return self._get_upgrade() == upgrade.TOKEN or super()._should_upgrade()
+
+    def handle_websocket_upgrade(self) -> None:
+        if self._get_upgrade() != upgrade.TOKEN:
+            super().handle_websocket_upgrade()
+            return
+        self.connections.discard(self)
+        path, _, query = self.url.partition(b"?")
+        self.scope["path"] = unquote(path.decode("ascii"))
+        self.scope["query_string"] = query
+        protocol = upgrade.SpdyUpgrade(cast(Any, self.scope), lambda: self._upgraded_lost(protocol))
+        self.connections.add(cast(Any, protocol))
+        task = protocol.start(cast(Any, self.app), self.transport)
+        self.tasks.add(task)
+        task.add_done_callback(self.tasks.discard)
+
+    def _upgraded_lost(self, protocol: upgrade.SpdyUpgrade) -> None:
+        self.connections.discard(cast(Any, protocol))
+        _lost(self.app_state)
 
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
@@ -96,9 +166,24 @@ class _Http(HttpToolsProtocol):
 
 
 class _WebSocket(WebSocketsSansIOProtocol):
+    def handle_connect(self, event: Request) -> None:
+        # The application chooses the subprotocol. The library would only check that each offered name is a token, as
+        # RFC 6455 has it, and refuse kubectl's SPDY/3.1+portforward.k8s.io for its slash.
+        self.conn.process_subprotocol = _no_subprotocol  # type: ignore[method-assign, assignment]
+        super().handle_connect(event)
+
+    async def send(self, message: ASGISendEvent) -> None:
+        await super().send(message)
+        if message["type"] == "websocket.http.response.body" and not message.get("more_body"):
+            self.handshake_complete = True  # otherwise each refusal is logged as an error of the application
+
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
         _lost(self.app_state)
+
+
+def _no_subprotocol(_: object) -> None:
+    return None
 
 
 def _lost(app_state: dict[str, Any]) -> None:
@@ -123,17 +208,25 @@ class Serving:
     """A server that listens. `stop` ends it, also while streams are open."""
 
     def __init__(
-        self, api: ApiServer, server: asyncio.Server, state: ServerState, connections: _OpenConnections
+        self,
+        api: ApiServer,
+        address: tuple[str, int],
+        door: Door,
+        state: ServerState,
+        connections: _OpenConnections,
+        faults: Interference,
     ) -> None:
         self._api = api
         self._open = connections
-        self._server = server
+        self._door = door
         self._state = state
-        self.host, self.port = server.sockets[0].getsockname()[:2]
+        self.faults = faults
+        self.host, self.port = address
 
     async def stop(self, grace: float = 1.0) -> None:
         """Refuse new connections, end the streams cleanly, let short requests finish for `grace` seconds."""
-        self._server.close()
+        self.faults.close()
+        self._door.close()
         self._api.drain()
         deadline = asyncio.get_running_loop().time() + grace
         while self._state.tasks and (left := deadline - asyncio.get_running_loop().time()) > 0:
@@ -151,6 +244,7 @@ class Serving:
             # A peer that does not answer TLS's goodbye is cut off.
             self._open.abort()
             await asyncio.sleep(0)
+        await self._door.closed()
 
 
 async def serve(
@@ -182,14 +276,18 @@ async def serve(
     logging.getLogger("uvicorn.error").setLevel(logging.WARNING)
     state = ServerState()
     connections = _OpenConnections()
+    context = _context(tls) if tls is not None else None
+
+    def connected() -> asyncio.Protocol:
+        return _Http(config, state, {"open": connections})
+
     server = await asyncio.get_running_loop().create_server(
-        lambda: _Http(config, state, {"open": connections}),
-        host,
-        port,
-        ssl=_context(tls) if tls is not None else None,
-        backlog=backlog,
+        connected, host, port, ssl=context, backlog=backlog
     )
-    return Serving(api, server, state, connections)
+    address = server.sockets[0].getsockname()[:2]
+    door = Door(server, connected, context, backlog)
+    faults = Interference(api, door, connections, tls)
+    return Serving(api, address, door, state, connections, faults)
 
 
 def _context(tls: TlsFiles) -> ssl.SSLContext:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 
-from kubesim.apiserver import eviction, finalizing, pods, reviews, scale, scheduling, tokens
+from kubesim.apiserver import eviction, finalizing, pods, reviews, scale, scheduling, tokens, usage
 from kubesim.apiserver.calls import Call
 from kubesim.apiserver.channels import Socket
 from kubesim.apiserver.core import Core
@@ -57,7 +57,9 @@ def find(rt: ResourceType, subresource: Subresource, verb: str) -> Handler | Non
 
 
 def find_for_resource(rt: ResourceType, verb: str) -> Handler | None:
-    """Resources of which nothing is stored: each POST is answered, and forgotten."""
+    """Resources of which nothing is stored: each POST is answered, and forgotten; metrics are made when asked for."""
+    if rt.group == usage.GROUP:
+        return usage.get if verb == "get" else usage.list_
     return _REVIEWS.get(rt.group_resource) if verb == "create" else None
 
 

@@ -6,7 +6,7 @@ A row carries the object's metadata, the whole object, or nothing, as `includeOb
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -30,15 +30,20 @@ def to_table(
     rt: ResourceType, objects: Sequence[JsonObject], now: datetime, include: str = "Metadata"
 ) -> JsonObject:
     """The table of some objects; `include` is Metadata, Object or None."""
-    columns = columns_of(rt)
-    moment = Moment(now)
+    row = row_maker(rt, now, include)
     return {
         "kind": "Table",
         "apiVersion": TABLE,
         "metadata": {"resourceVersion": ""},
-        "columnDefinitions": [column.definition() for column in columns],
-        "rows": [_row(rt, columns, obj, moment, include) for obj in objects],
+        "columnDefinitions": [column.definition() for column in columns_of(rt)],
+        "rows": [row(obj) for obj in objects],
     }
+
+
+def row_maker(rt: ResourceType, now: datetime, include: str) -> Callable[[JsonObject], JsonObject]:
+    """The function that makes an object's row."""
+    columns, moment = columns_of(rt), Moment(now)
+    return lambda obj: _row(rt, columns, obj, moment, include)
 
 
 def columns_of(rt: ResourceType) -> Sequence[Column]:

@@ -11,19 +11,19 @@ import base64
 import binascii
 import json
 from collections import OrderedDict
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import orjson
 
-from kubesim import errors
+from kubesim import clock, errors
 from kubesim.apiserver.auth import AUTHENTICATED
 from kubesim.apiserver.calls import Call
 from kubesim.apiserver.core import Core
 from kubesim.apiserver.options import write_options
 from kubesim.apiserver.requests import JsonObject, Reply, User
-from kubesim.apiserver.writing import read_as
+from kubesim.apiserver.writing import attempt, read_as
 from kubesim.store import Store
 
 ISSUER = "https://kubernetes.default.svc.cluster.local"
@@ -135,7 +135,7 @@ class ServiceAccountTokens:
 
     def _user_of(self, claims: JsonObject) -> User | None:
         """The user, if the token's time has not run out and what it is bound to is still there."""
-        now = datetime.now(UTC).timestamp()
+        now = clock.timestamp()
         if not claims["nbf"] <= now + 60 or now >= claims["exp"]:
             return None
         bound = claims["kubernetes.io"]
@@ -165,6 +165,9 @@ async def create(core: Core, call: Call) -> Reply:
     """POST serviceaccounts/NAME/token."""
     options = write_options(call.request, "CreateOptions")
     asked = read_as(call, "authentication.k8s.io", "v1", "TokenRequest", options).obj
+    tried = attempt(call, "CREATE", options, call.name, of=("authentication.k8s.io", "v1", "TokenRequest"))
+    call.head()
+    asked = await core.admission.ask(core, tried, asked) or asked
     spec = asked.get("spec") or {}
     account = call.renderer.decoded(call.head())
     seconds = int(spec.get("expirationSeconds") or 3600)

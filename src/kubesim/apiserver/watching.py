@@ -74,9 +74,12 @@ class Watch:
         deadline = loop.time() + self.timeout
         position = self.after if self.after is not None else self.store.revision
         if self.after is None:
-            items = self.table.page(namespace=self.view.namespace, accept=self.view.accept).items
-            for batch in _batches(items, BATCH):
-                yield b"".join(_line(ChangeType.ADDED, self.view.render(stored)) for stored in batch)
+            accept = self.view.accept
+            for batch in _batches(list(self.table.all(self.view.namespace)), BATCH):
+                taken = [stored for stored in batch if accept is None or accept(stored)]
+                if taken:
+                    yield b"".join(_line(ChangeType.ADDED, self.view.render(stored)) for stored in taken)
+                await asyncio.sleep(0)
         if self.mark_initial:
             yield self._bookmark(position, initial=True)
         next_bookmark = loop.time() + BOOKMARK_EVERY * random.uniform(0.8, 1.0)

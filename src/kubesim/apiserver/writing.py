@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from kubesim import errors
-from kubesim.apiserver.admission.base import Attempt, Operation
+from kubesim.apiserver.admission.base import Attempt, GroupVersionKind, Operation
 from kubesim.apiserver.auth import Attributes, authorize
 from kubesim.apiserver.bodies import read_body
 from kubesim.apiserver.calls import Call
@@ -23,7 +23,7 @@ from kubesim.apiserver.defaulting import default
 from kubesim.apiserver.deleting import remove
 from kubesim.apiserver.kinds import strategy
 from kubesim.apiserver.objects import encode
-from kubesim.apiserver.options import WriteOptions, write_options
+from kubesim.apiserver.options import DeleteOptions, WriteOptions, write_options
 from kubesim.apiserver.patch import managed
 from kubesim.apiserver.requests import JsonObject, Reply
 from kubesim.apiserver.validation import validate_create, validate_update
@@ -71,8 +71,25 @@ class Written:
     created: bool = False
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Seen:
+    """How a subresource shows the object to admission: as an object of another kind."""
+
+    of: GroupVersionKind
+    show: Callable[[JsonObject], JsonObject]
+    back: Callable[[JsonObject, JsonObject], JsonObject]
+    """The object with what admission has changed in the one that it was shown."""
+
+
 def attempt(
-    call: Call, operation: Operation, options: WriteOptions, name: str, old: JsonObject | None = None
+    call: Call,
+    operation: Operation,
+    options: WriteOptions | DeleteOptions,
+    name: str,
+    old: JsonObject | None = None,
+    *,
+    of: GroupVersionKind | None = None,
+    name_generated: bool = False,
 ) -> Attempt:
     return Attempt(
         operation=operation,
@@ -83,6 +100,10 @@ def attempt(
         user=call.request.user,
         old=old,
         dry_run=options.dry_run,
+        of=of,
+        options=options.document,
+        name_generated=name_generated,
+        notes=call.request.notes,
     )
 
 
@@ -166,7 +187,8 @@ async def create_object(core: Core, call: Call, proposed: Proposed, options: Wri
         made = default(rt, _identified(core, call, obj))
         made = _owned(core, call, None, made, proposed, options)
         name = made["metadata"].get("name", "")
-        tried = attempt(call, "CREATE", options, name)
+        generated = not obj["metadata"].get("name")
+        tried = attempt(call, "CREATE", options, name, name_generated=generated)
         made = await core.admission.admit(core, tried, made)
         context = core.context()
         made = kind.prepare_create(rt, made, context)
@@ -176,6 +198,11 @@ async def create_object(core: Core, call: Call, proposed: Proposed, options: Wri
         made = kind.allocate(rt, None, made, context)
         warnings = [*proposed.warnings, *kind.warnings(rt, None, made)]
         key = f"{call.namespace}/{made['metadata']['name']}"
+        try:
+            await core.admission.validate(core, tried, made)
+        except BaseException:  # also of a client that has gone while a webhook was asked
+            kind.release(rt, made, context)
+            raise
         try:
             async with core.admission.holding(core, tried, made):
                 stored = await _store_new(core, call, key, made, options)
@@ -334,6 +361,7 @@ async def change_object(
     options: WriteOptions,
     *,
     expect_uid: str | None = None,
+    seen: Seen | None = None,
 ) -> Written:
     """Change the object that the call names. Raises StatusError 404, 409, 422."""
     for _ in range(ATTEMPTS):
@@ -348,16 +376,17 @@ async def change_object(
                 f"{old['metadata']['resourceVersion']}, AdditionalErrorMsg: Precondition failed: "
                 f"UID in precondition: {expect_uid}, UID in object meta: {old['metadata']['uid']}",
             )
-        pinned = _check_version(call, old, proposed.obj)
-        new = await _prepared(core, call, old, proposed, options)
-        warnings = [*proposed.warnings, *strategy(call.rt).warnings(call.rt, old, new)]
+        _check_version(call, old, proposed.obj)
         tried = attempt(call, "UPDATE", options, call.name, old)
+        new = await _prepared(core, call, old, proposed, options, tried, seen)
+        warnings = [*proposed.warnings, *strategy(call.rt).warnings(call.rt, old, new)]
         try:
+            if seen is None:
+                await core.admission.validate(core, tried, new)
             async with core.admission.holding(core, tried, new):
                 return await _commit(core, call, stored, old, new, options, warnings)
         except RevisionMismatch:
-            if pinned:
-                raise errors.conflict(call.rt.group_resource, call.name) from None
+            continue  # a client that has pinned the version is told so when it is looked at again
         except KeyMissing:
             raise call.not_found() from None
     raise errors.conflict(call.rt.group_resource, call.name)
@@ -379,9 +408,8 @@ async def change_raw(
     raise errors.conflict(call.rt.group_resource, call.name)
 
 
-def _check_version(call: Call, old: JsonObject, new: JsonObject) -> bool:
-    """Whether the client has pinned the version. Raises StatusError when it has, and has pinned another
-    one."""
+def _check_version(call: Call, old: JsonObject, new: JsonObject) -> None:
+    """Raises StatusError when the client has pinned another version."""
     version = new["metadata"].get("resourceVersion") or "0"
     if not (version.isascii() and version.isdigit()):
         raise errors.unclassified(f"strconv.ParseUint: parsing {errors.quoted(version)}: invalid syntax")
@@ -389,14 +417,19 @@ def _check_version(call: Call, old: JsonObject, new: JsonObject) -> bool:
         if not strategy(call.rt).unconditional_update:
             problem = errors.invalid_value("metadata.resourceVersion", 0, "must be specified for an update")
             raise errors.invalid(call.rt.group_resource, call.name, [problem])
-        return False
+        return
     if version != old["metadata"]["resourceVersion"]:
         raise errors.conflict(call.rt.group_resource, call.name)
-    return True
 
 
 async def _prepared(
-    core: Core, call: Call, old: JsonObject, proposed: Proposed, options: WriteOptions
+    core: Core,
+    call: Call,
+    old: JsonObject,
+    proposed: Proposed,
+    options: WriteOptions,
+    tried: Attempt,
+    seen: Seen | None,
 ) -> JsonObject:
     rt, kind = call.rt, strategy(call.rt)
     subresource = call.route.subresource or ""
@@ -404,7 +437,12 @@ async def _prepared(
     meta["resourceVersion"] = old["metadata"]["resourceVersion"]
     new = default(rt, {**proposed.obj, "metadata": meta})
     new = _owned(core, call, old, new, proposed, options)
-    new = await core.admission.admit(core, attempt(call, "UPDATE", options, call.name, old), new)
+    if seen is None:
+        new = await core.admission.admit(core, tried, new)
+    else:
+        asked = replace(tried, of=seen.of, old=seen.show(old))
+        shown = await core.admission.ask(core, asked, seen.show(new))
+        new = seen.back(new, shown) if shown is not None else new
     context = core.context()
     new = kind.prepare_update(rt, old, new, subresource, context)
     problems = validate_update(rt, old, new, subresource)

@@ -8,10 +8,12 @@ serves, and last the record says that the cluster is whole.
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
 import random
 import shutil
 import socket
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
@@ -28,9 +30,9 @@ from kubesim.cluster.errors import (
 )
 from kubesim.cluster.files import command_lock
 from kubesim.cluster.home import ClusterPaths, Home
-from kubesim.cluster.inspect import Facts, State, look
+from kubesim.cluster.inspect import Facts, State, look, search_daemon
 from kubesim.cluster.pki import PkiFiles
-from kubesim.cluster.probe import NoAnswer, check_ready
+from kubesim.cluster.probe import NoAnswer, check_ready, get
 from kubesim.cluster.record import (
     ClusterRecord,
     Phase,
@@ -44,6 +46,7 @@ from kubesim.cluster.record import (
 # is still free when it is started again.
 _PORTS = range(20_000, 32_000)
 _PORT_TRIES = 5
+_LOOK = 0.1  # seconds between two looks at a daemon that somebody else started
 
 Say = Callable[[str], None]
 
@@ -137,11 +140,11 @@ def _create(home: Home, paths: ClusterPaths, wanted: Wanted, facts: Facts, say: 
         paths.root.mkdir(mode=0o700, parents=True, exist_ok=True)
         write_record(paths.record, record)
         try:
-            if facts.daemon is None:
-                _first_start(paths, record, wanted, say)
-            else:  # an interrupted creation had come as far as a living daemon
+            if _serves_already(paths, record):
                 contexts.add(paths, record, make_current=wanted.make_current)
                 _await_ready(paths, record, wanted.wait)
+            else:
+                _first_start(paths, record, wanted, say)
         except NotReady:
             write_record(paths.record, replace(record, phase=Phase.RUNNING))
             raise
@@ -170,6 +173,28 @@ class _Attempt:
 def _attempts(count: int) -> Iterator[_Attempt]:
     for number in range(1, count + 1):
         yield _Attempt(last=number == count)
+
+
+def _serves_already(paths: ClusterPaths, record: ClusterRecord) -> bool:
+    """Whether the daemon of an interrupted creation serves; False when there is none, or no longer one.
+
+    One that has got the word to go comes to serve; one that has not ends, because nobody is left to give it.
+    """
+    files = PkiFiles(paths.pki)
+    deadline = time.monotonic() + START_TIMEOUT
+    while daemon := search_daemon(paths.root):
+        if not files.missing():
+            with contextlib.suppress(NoAnswer):
+                get(record, files, "/livez")
+                return True
+        if time.monotonic() >= deadline:
+            raise DaemonNotStarted(
+                f"Process {daemon.pid}, which an interrupted creation of cluster {paths.name!r} left, "
+                f"neither serves nor ends.",
+                remedy=f"Remove it: kubesim delete cluster --name {paths.name} --force",
+            )
+        time.sleep(_LOOK)
+    return False
 
 
 def _first_start(paths: ClusterPaths, record: ClusterRecord, wanted: Wanted, say: Say) -> None:
@@ -213,8 +238,6 @@ def _start(
 
 def _await_ready(paths: ClusterPaths, record: ClusterRecord, wait: float | None) -> None:
     """Wait for a cluster whose daemon somebody else started: there is no pipe, so its API is asked."""
-    import time  # only this rare way polls
-
     deadline = time.monotonic() + (wait or 0)
     while wait is not None:
         try:
@@ -226,7 +249,7 @@ def _await_ready(paths: ClusterPaths, record: ClusterRecord, wait: float | None)
                     f"Cluster {paths.name!r} was not ready within {wait:g} s: {error}.",
                     remedy=f"Look at it with: kubesim logs --name {paths.name}",
                 ) from None
-        time.sleep(0.1)
+        time.sleep(_LOOK)
 
 
 def _refuse_unavailable(name: str, facts: Facts) -> None:

@@ -7,6 +7,7 @@
     ├── ClusterConflict      a cluster of that name exists and differs from what was asked
     ├── ClusterBusy          another command is working on the cluster
     ├── RuntimeUnavailable   corrupt data, or a daemon that does not answer or stop; all is kept
+    ├── FaultNotFound        no fault of that id is set
     ├── LeftBehind           a forced delete could not remove everything
     ├── DaemonNotStarted     the daemon ended or did not come up
     ├── NotReady             `--wait` ran out
@@ -69,6 +70,12 @@ class RuntimeUnavailable(ClusterError):
     """The cluster's runtime is not available."""
 
     exit_code = ExitCode.UNAVAILABLE
+
+
+class FaultNotFound(ClusterError):
+    """There is no fault of that id."""
+
+    exit_code = ExitCode.NOT_FOUND
 
 
 class LeftBehind(ClusterError):

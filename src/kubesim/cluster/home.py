@@ -8,7 +8,9 @@ $KUBESIM_HOME (default ~/.kubesim)
     ├── pki/                     certificates and keys (pki.py)
     ├── store/                   the durable store's data (kubesim.store)
     ├── node/                    what the process kubelet keeps (kubesim.kubelet)
+    ├── volumes/                 a folder per claim (kubesim.controllers.localvolumes)
     ├── daemon.json              which process serves it (daemonfile.py)
+    ├── control.sock             where commands speak to the daemon beside its API (controlsocket.py)
     ├── daemon.lock              held by the daemon as long as it lives
     ├── daemon.log               what the daemon has to say
     └── requests.log             the audit log of its API server, if it has one (kubesim.apiserver.audit)
@@ -70,6 +72,10 @@ class ClusterPaths:
         return self.root / "node"
 
     @property
+    def volumes(self) -> Path:
+        return self.root / "volumes"
+
+    @property
     def daemon(self) -> Path:
         return self.root / "daemon.json"
 
@@ -80,6 +86,10 @@ class ClusterPaths:
     @property
     def log(self) -> Path:
         return self.root / "daemon.log"
+
+    @property
+    def control(self) -> Path:
+        return self.root / "control.sock"
 
     @property
     def requests(self) -> Path:

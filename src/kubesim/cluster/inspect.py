@@ -14,11 +14,13 @@ from enum import StrEnum
 from pathlib import Path
 
 from kubesim.cluster import damage as damages
+from kubesim.cluster.asking import ask
 from kubesim.cluster.daemonfile import read_daemon_file
+from kubesim.cluster.errors import ClusterError
 from kubesim.cluster.files import try_lock
 from kubesim.cluster.home import ClusterPaths
 from kubesim.cluster.pki import PkiFiles
-from kubesim.cluster.probe import NoAnswer, get
+from kubesim.cluster.probe import PROBE_TIMEOUT, NoAnswer, get
 from kubesim.cluster.record import ClusterRecord, Phase, RecordUnreadable, read_record
 from kubesim.kubelet.proc import Identity, identify
 
@@ -86,17 +88,31 @@ def look(paths: ClusterPaths, *, probe: bool = True, deep: bool = False) -> Fact
         daemon = find_daemon(paths)
     except ValueError as error:
         damage.append(str(error))
-        daemon = _search(paths.root)
+        daemon = search_daemon(paths.root)
     if record is not None:
+        if daemon is None and record.phase is Phase.CREATING:
+            daemon = search_daemon(paths.root)  # it may not have written itself down yet
         check = damages.deep if deep and daemon is None else damages.shallow
         damage += check(paths, record)
     silence = None
-    if probe and daemon and record and not PkiFiles(paths.pki).missing():
+    # the daemon of a cluster that is being created, or whose creation was interrupted, need not answer yet
+    creating = record is not None and record.phase is Phase.CREATING
+    if probe and daemon and record and not creating and not PkiFiles(paths.pki).missing():
         try:
             get(record, PkiFiles(paths.pki), "/livez")
         except NoAnswer as error:
-            silence = f"its daemon (process {daemon.pid}) does not answer: {error}"
+            if not _on_purpose(paths):
+                silence = f"its daemon (process {daemon.pid}) does not answer: {error}"
     return Facts(exists=True, record=record, damage=tuple(damage), daemon=daemon, silence=silence)
+
+
+def _on_purpose(paths: ClusterPaths) -> bool:
+    """Whether the daemon lives, and has been told to keep its clients out."""
+    try:
+        faults = ask(paths, "fault.list", timeout=PROBE_TIMEOUT)["faults"]
+    except ClusterError:
+        return False
+    return any(fault["state"] == "active" for fault in faults)
 
 
 def find_daemon(paths: ClusterPaths) -> Identity | None:
@@ -110,11 +126,11 @@ def find_daemon(paths: ClusterPaths) -> Identity | None:
     if handle is not None:
         os.close(handle)
         return None
-    return _search(paths.root)
+    return search_daemon(paths.root)
 
 
-def _search(root: Path) -> Identity | None:
-    """The process whose command line says that it is the daemon of this directory."""
+def search_daemon(root: Path) -> Identity | None:
+    """The process whose command line says that it is the daemon of this directory, however far it has come."""
     wanted = [b"kubesim.cluster.daemon", os.fsencode(root)]
     for entry in Path("/proc").iterdir():
         if not entry.name.isdigit():

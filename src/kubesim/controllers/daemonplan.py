@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -157,8 +157,11 @@ class Daemons:
         missing = share(rolling.get("maxUnavailable", 1), count, up=True)
         return (1, 0) if missing == 0 and surge == 0 else (missing, surge)
 
-    def plan(self) -> Plan:
-        """Every node that is to have a pod gets one, others lose theirs; then the update goes on."""
+    def plan(self, held: Callable[[Object], bool] = lambda _: False) -> Plan:
+        """Every node that is to have a pod gets one, others lose theirs; then the update goes on.
+
+        Failed pods that are `held` stay where they are for now.
+        """
         plan = Plan(delete=[pod for pod in self.lost if not deleting(pod)])
         for name, (run, stay) in sorted(self.nodes.items()):
             pods = self.pods.get(name, [])
@@ -166,10 +169,10 @@ class Daemons:
                 plan.delete += [pod for pod in pods if not deleting(pod)]
                 continue
             ended = [pod for pod in pods if phase(pod) in ("Failed", "Succeeded")]
-            plan.delete += [pod for pod in ended if not deleting(pod)]
+            plan.delete += [pod for pod in ended if not deleting(pod) and not held(pod)]
             alive = [pod for pod in pods if phase(pod) not in ("Failed", "Succeeded")]
             lasting = [pod for pod in alive if not deleting(pod)]
-            if run and not alive and not any(deleting(pod) for pod in ended):
+            if run and not alive and not any(deleting(pod) or held(pod) for pod in ended):
                 plan.create.append(name)
             plan.delete += self._doubles(lasting)
         if not plan.create and not plan.delete:

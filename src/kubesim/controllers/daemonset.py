@@ -1,19 +1,27 @@
-"""A pod on every node that a DaemonSet's template allows; what belongs where, `daemonplan` says."""
+"""A pod on every node that a DaemonSet's template allows; what belongs where, `daemonplan` says.
+
+A pod that has failed is deleted, so that the next look makes another; on a node where that happens again and again,
+with growing delays.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import datetime
 
-from kubesim.controllers.daemonplan import HASH, Daemons, pod_for
+from kubesim import clock
+from kubesim.controllers.backoff import Backoff
+from kubesim.controllers.daemonplan import HASH, Daemons, pod_for, target_of
 from kubesim.controllers.family import Family, Indexes, in_batches, write_status
 from kubesim.controllers.objects import deleting, labels_of, phase, soonest, status_of, until_available
-from kubesim.controllers.recorder import WARNING, Recorder
+from kubesim.controllers.recorder import NORMAL, WARNING, Recorder
 from kubesim.controllers.revisions import History
 from kubesim.controllers.workqueue import WorkQueue, work
 from kubewire.client import Client
 from kubewire.informer import Change, Informers, Object
 from kubewire.resources import CONTROLLER_REVISIONS, DAEMON_SETS, NODES, PODS
+
+FIRST_DELAY, LONGEST_DELAY = 1.0, 900.0
 
 
 class DaemonSetController:
@@ -27,10 +35,13 @@ class DaemonSetController:
         informers: Informers,
         indexes: Indexes,
         *,
-        now: Callable[[], datetime] = lambda: datetime.now(UTC),
+        now: Callable[[], datetime] = clock.now,
+        clock: Callable[[], float] = clock.monotonic,
     ) -> None:
         self._client = client
         self._now = now
+        self._clock = clock
+        self._failures = Backoff(FIRST_DELAY, LONGEST_DELAY)
         self._sets = indexes.of(DAEMON_SETS)
         self._pods = indexes.of(PODS)
         self._revisions = indexes.of(CONTROLLER_REVISIONS)
@@ -68,9 +79,10 @@ class DaemonSetController:
         mark = labels_of(newest)[HASH]
         now = self._now()
         look = Daemons(owner, pods, self._nodes.all(), mark, now)
+        waits: list[float | None] = []
         try:
             if self._family.settled(key):
-                await self._do(owner, look)
+                waits = await self._do(owner, look)
         finally:
             status = look.status()
             if status != status_of(owner):
@@ -78,24 +90,43 @@ class DaemonSetController:
         marks = {labels_of(pod).get(HASH) for pod in pods} | {mark}
         live = {one["metadata"]["name"] for one in known if labels_of(one).get(HASH) in marks}
         await self._history.forget(owner, known, live)
-        return soonest(until_available(pod, look.wait, now) for pod in pods)
+        return soonest([*waits, *(until_available(pod, look.wait, now) for pod in pods)])
 
-    async def _do(self, owner: Object, look: Daemons) -> None:
-        plan = look.plan()
+    async def _do(self, owner: Object, look: Daemons) -> list[float | None]:
+        """Seconds after which failed pods that were left for now may be replaced."""
+        at = self._clock()
+        waits: list[float | None] = []
+
+        def held(pod: Object) -> bool:
+            left = self._failures.left(_place(owner, pod), at) if phase(pod) == "Failed" else 0.0
+            waits.append(left or None)
+            return left > 0
+
+        plan = look.plan(held)
         for pod in plan.delete:
-            if phase(pod) == "Failed":
-                about = pod["metadata"]
-                node = pod["spec"].get("nodeName", "")
-                text = (
-                    f"Found failed daemon pod {about['namespace']}/{about['name']} on node {node}, "
-                    "will try to kill it"
-                )
-                await self._recorder.say(DAEMON_SETS, owner, WARNING, "FailedDaemonPod", text)
+            await self._say_ended(owner, pod, at)
         await in_batches(
             len(plan.create),
             lambda at: self._family.create(owner, pod_for(owner, plan.create[at], look.mark)),
         )
         await in_batches(len(plan.delete), lambda at: self._family.delete(owner, plan.delete[at]))
+        return waits
+
+    async def _say_ended(self, owner: Object, pod: Object, at: float) -> None:
+        about, node = pod["metadata"], pod["spec"].get("nodeName", "")
+        where = f"daemon pod {about['namespace']}/{about['name']} on node {node}"
+        if phase(pod) == "Failed":
+            self._failures.attempt(_place(owner, pod), at)
+            text = f"Found failed {where}, will try to kill it"
+            await self._recorder.say(DAEMON_SETS, owner, WARNING, "FailedDaemonPod", text)
+        elif phase(pod) == "Succeeded":
+            text = f"Found succeeded {where}, will try to delete it"
+            await self._recorder.say(DAEMON_SETS, owner, NORMAL, "SucceededDaemonPod", text)
+
+
+def _place(owner: Object, pod: Object) -> str:
+    """What failures are counted by: a new template is given a new chance."""
+    return f"{owner['metadata']['uid']}/{owner['metadata'].get('generation', 0)}/{target_of(pod)}"
 
 
 def _facts(node: Object) -> tuple[object, ...]:

@@ -7,9 +7,9 @@ remembers what it made and deleted until the mirror has seen it, and `settled` s
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Awaitable, Callable, Iterable
 
+from kubesim import clock
 from kubesim.apiserver.selectors import LabelSelector, from_object
 from kubesim.controllers.objects import controlled_by, controller_of, deleting, labels_of
 from kubesim.controllers.recorder import NORMAL, WARNING, Recorder
@@ -104,7 +104,7 @@ class Family:
 
     def settled(self, key: str) -> bool:
         """Whether the mirror has seen all that was made and deleted for this owner."""
-        now = time.monotonic()
+        now = clock.monotonic()
         for uid in [one for one in self._open.get(key, ()) if self._awaited[one][2] < now]:
             self._seen(uid)
         if (
@@ -213,7 +213,7 @@ class Family:
             return
         if not deletion and is_there:
             return
-        self._awaited[uid] = (key, deletion, time.monotonic() + _PATIENCE)
+        self._awaited[uid] = (key, deletion, clock.monotonic() + _PATIENCE)
         self._open.setdefault(key, set()).add(uid)
 
     def _seen(self, uid: str) -> None:
@@ -235,7 +235,7 @@ class Family:
 
     def _wake(self, child: Object) -> None:
         by = controller_of(child)
-        if by and by["kind"] == self.owner.kind and by["apiVersion"].split("/")[0] == self.owner.group:
+        if by and by["kind"] == self.owner.kind and by["apiVersion"].rpartition("/")[0] == self.owner.group:
             self._queue.add(f"{child['metadata']['namespace']}/{by['name']}")
 
     def _wake_matching(self, old: Object | None, new: Object) -> None:
@@ -247,8 +247,11 @@ class Family:
 
 
 def selector_of(owner: Object) -> LabelSelector:
-    """The selector of an owner's spec; an empty one selects nothing."""
-    found = from_object(owner["spec"].get("selector"))
+    """The selector of an owner's spec, labels alone in a ReplicationController; an empty one selects nothing."""
+    selector = owner["spec"].get("selector") or {}
+    if all(isinstance(value, str) for value in selector.values()):
+        selector = {"matchLabels": selector}
+    found = from_object(selector)
     return found if found.requirements else LabelSelector(nothing=True)
 
 

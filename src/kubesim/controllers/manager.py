@@ -14,17 +14,23 @@ from kubesim.controllers.deployment import DeploymentController
 from kubesim.controllers.disruption import DisruptionController
 from kubesim.controllers.endpoints import EndpointsController
 from kubesim.controllers.endpointslices import EndpointSliceController
+from kubesim.controllers.ephemeral import EphemeralVolumes
 from kubesim.controllers.eventttl import EventExpiry
 from kubesim.controllers.family import Indexes
 from kubesim.controllers.garbage import GarbageCollector
+from kubesim.controllers.hpa import Autoscaler
 from kubesim.controllers.job import JobController
+from kubesim.controllers.mirroring import EndpointsMirror
 from kubesim.controllers.namespaces import NamespaceController
 from kubesim.controllers.nodelife import NodeLifecycle
 from kubesim.controllers.podgc import PodCollector
+from kubesim.controllers.policystatus import PolicyStatus
 from kubesim.controllers.quota import QuotaController
-from kubesim.controllers.replicaset import ReplicaSetController
+from kubesim.controllers.replicaset import ReplicaSetController, ReplicationControllerController
 from kubesim.controllers.statefulset import StatefulSetController
 from kubesim.controllers.ttl import TtlController
+from kubesim.controllers.volumebinding import VolumeBinder
+from kubesim.controllers.volumeprotection import ClaimProtection, VolumeProtection
 from kubewire.client import Client
 from kubewire.informer import Informers
 
@@ -54,6 +60,7 @@ def all_controllers(client: Client, informers: Informers, *, ca_pem: str) -> lis
         PodCollector(client, informers),
         GarbageCollector(client, informers),
         ReplicaSetController(client, indexes),
+        ReplicationControllerController(client, indexes),
         DeploymentController(client, indexes),
         JobController(client, indexes),
         TtlController(client, indexes),
@@ -63,9 +70,16 @@ def all_controllers(client: Client, informers: Informers, *, ca_pem: str) -> lis
         DisruptionController(client, indexes),
         EndpointsController(client, indexes),
         EndpointSliceController(client, informers, indexes),
+        EndpointsMirror(client, indexes),
+        Autoscaler(client, informers, indexes),
+        EphemeralVolumes(client, informers),
+        VolumeBinder(client, informers),
+        ClaimProtection(client, informers),
+        VolumeProtection(client, informers),
         EventExpiry(client),
         QuotaController(client, informers),
         RoleAggregation(client, informers),
+        PolicyStatus(client, informers),
     ]
 
 

@@ -8,8 +8,9 @@ from __future__ import annotations
 import logging
 from collections import OrderedDict
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import datetime
 
+from kubesim import clock
 from kubesim.controllers.objects import seconds
 from kubewire.client import Client
 from kubewire.errors import KubeError, NotFound
@@ -27,9 +28,7 @@ NORMAL, WARNING = "Normal", "Warning"
 class Recorder:
     """Speaks for one controller."""
 
-    def __init__(
-        self, client: Client, component: str, *, now: Callable[[], datetime] = lambda: datetime.now(UTC)
-    ) -> None:
+    def __init__(self, client: Client, component: str, *, now: Callable[[], datetime] = clock.now) -> None:
         self._client = client
         self._component = component
         self._now = now
@@ -41,10 +40,10 @@ class Recorder:
         text = message[:_MOST_TEXT]
         said = (metadata["uid"], reason, text)
         try:
-            if said in self._said and await self._again(said, metadata["namespace"]):
+            if said in self._said and await self._again(said, _space(metadata)):
                 return
             made = self._event(resource, about, kind, reason, text)
-            await self._client.create(EVENTS, made, metadata["namespace"])
+            await self._client.create(EVENTS, made, _space(metadata))
         except KubeError as error:
             log.debug("event %s of %s is lost: %s", reason, metadata["name"], error)
             return
@@ -70,12 +69,12 @@ class Recorder:
             "kind": "Event",
             "metadata": {
                 "name": f"{metadata['name']}.{int(now.timestamp() * 1e9):x}",
-                "namespace": metadata["namespace"],
+                "namespace": _space(metadata),
             },
             "involvedObject": {
                 "apiVersion": resource.api_version,
                 "kind": resource.kind,
-                "namespace": metadata["namespace"],
+                **({"namespace": metadata["namespace"]} if "namespace" in metadata else {}),
                 "name": metadata["name"],
                 "uid": metadata["uid"],
                 "resourceVersion": metadata.get("resourceVersion", ""),
@@ -90,3 +89,8 @@ class Recorder:
             "lastTimestamp": seconds(now),
             "count": 1,
         }
+
+
+def _space(metadata: Object) -> str:
+    """Where the events of an object are: in its namespace, or in `default` when it is in none."""
+    return str(metadata.get("namespace", "default"))

@@ -1,11 +1,16 @@
-"""As many pods as a ReplicaSet asks for: adopts, makes, deletes the least useful ones, and counts."""
+"""As many pods as a ReplicaSet asks for: adopts, makes, deletes the least useful ones, and counts.
+
+A ReplicationController is the older form of the same thing, and has the same controller: its selector is plain
+labels, and its status does not count the pods that are on their way out.
+"""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable
-from datetime import UTC, datetime
+from datetime import datetime
 
+from kubesim import clock
 from kubesim.controllers import objects
 from kubesim.controllers.family import Family, Indexes, in_batches, write_status
 from kubesim.controllers.objects import (
@@ -32,7 +37,7 @@ from kubesim.controllers.workqueue import WorkQueue, work
 from kubewire.client import Client
 from kubewire.errors import KubeError
 from kubewire.informer import Object
-from kubewire.resources import PODS, REPLICA_SETS
+from kubewire.resources import PODS, REPLICA_SETS, REPLICATION_CONTROLLERS, Resource
 
 BURST = 500
 COST = "controller.kubernetes.io/pod-deletion-cost"
@@ -43,16 +48,16 @@ class ReplicaSetController:
     """Keys are those of ReplicaSets."""
 
     name = "replica sets"
+    resource: Resource = REPLICA_SETS
+    component = "replicaset-controller"
 
-    def __init__(
-        self, client: Client, indexes: Indexes, *, now: Callable[[], datetime] = lambda: datetime.now(UTC)
-    ) -> None:
+    def __init__(self, client: Client, indexes: Indexes, *, now: Callable[[], datetime] = clock.now) -> None:
         self._client = client
         self._now = now
-        self._sets = indexes.of(REPLICA_SETS)
+        self._sets = indexes.of(self.resource)
         self._pods = indexes.of(PODS)
         self._queue = WorkQueue()
-        recorder = Recorder(client, "replicaset-controller", now=now)
+        recorder = Recorder(client, self.component, now=now)
         self._family = Family(client, self._sets, self._pods, self._queue, recorder)
         self._sets.informer.subscribe(lambda change: self._queue.add(change.key))
 
@@ -76,8 +81,10 @@ class ReplicaSetController:
         problem = (failure[0], str(failure[1])) if failure else None
         leaving = sum(1 for pod in pods if terminating(pod))
         status = status_for(owner, actives, leaving, problem, now)
+        if self.resource is REPLICATION_CONTROLLERS:
+            del status["terminatingReplicas"]
         if status != status_of(owner):
-            await write_status(self._client, REPLICA_SETS, owner, status)
+            await write_status(self._client, self.resource, owner, status)
         if failure:
             raise failure[1]
         wait = owner["spec"].get("minReadySeconds", 0)
@@ -87,7 +94,7 @@ class ReplicaSetController:
         missing = owner["spec"].get("replicas", 1) - len(actives)
         try:
             if missing > 0:
-                pod = pod_of(owner["spec"]["template"], REPLICA_SETS, owner)
+                pod = pod_of(owner["spec"]["template"], self.resource, owner)
                 await in_batches(min(missing, BURST), lambda _: self._family.create(owner, pod))
         except KubeError as error:
             return "FailedCreate", error
@@ -104,6 +111,14 @@ class ReplicaSetController:
         above = controller_of(owner)
         sets = self._sets.owned(above["uid"]) if above else [owner]
         return [pod for one in sets for pod in self._pods.owned(one["metadata"]["uid"]) if active(pod)]
+
+
+class ReplicationControllerController(ReplicaSetController):
+    """Keys are those of ReplicationControllers."""
+
+    name = "replication controllers"
+    resource = REPLICATION_CONTROLLERS
+    component = "replication-controller"
 
 
 def to_delete(actives: list[Object], related: Iterable[Object], count: int, now: datetime) -> list[Object]:

@@ -1,18 +1,22 @@
 """Pods with names that stay: made in order, each with claims of its own, replaced from the top.
 
 What the next step is, `ordinals` says. Claims outlive their pods, unless the set's retention policy gives
-them an owner.
+them an owner. A pod that has ended is replaced; one that fails again and again, with growing delays.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import datetime
 
+from kubesim import clock
+from kubesim.controllers.backoff import Backoff
 from kubesim.controllers.family import Family, Indexes, write_status
 from kubesim.controllers.objects import (
     deleting,
+    finished,
     labels_of,
+    phase,
     soonest,
     status_of,
     until_available,
@@ -38,6 +42,7 @@ from kubewire.resources import (
     STATEFUL_SETS,
 )
 
+FIRST_DELAY, LONGEST_DELAY = 1.0, 300.0
 _HASH = "controller.kubernetes.io/hash"
 
 
@@ -47,10 +52,17 @@ class StatefulSetController:
     name = "stateful sets"
 
     def __init__(
-        self, client: Client, indexes: Indexes, *, now: Callable[[], datetime] = lambda: datetime.now(UTC)
+        self,
+        client: Client,
+        indexes: Indexes,
+        *,
+        now: Callable[[], datetime] = clock.now,
+        clock: Callable[[], float] = clock.monotonic,
     ) -> None:
         self._client = client
         self._now = now
+        self._clock = clock
+        self._failures = Backoff(FIRST_DELAY, LONGEST_DELAY)
         self._sets = indexes.of(STATEFUL_SETS)
         self._pods = indexes.of(PODS)
         self._revisions = indexes.of(CONTROLLER_REVISIONS)
@@ -82,7 +94,12 @@ class StatefulSetController:
         now = self._now()
         look = Ordinals(owner, pods, current["metadata"]["name"], update["metadata"]["name"], now)
         failure: KubeError | None = None
+        waits: list[float | None] = []
         for step in look.steps():
+            left = await self._held(owner, look, step.delete)
+            if left > 0:
+                waits.append(left)
+                continue
             try:
                 if step.create is not None:
                     made = await self._create(owner, step.create, names[look.revision_for(step.create)])
@@ -103,7 +120,28 @@ class StatefulSetController:
         }
         await self._history.forget(owner, known, live)
         wait = owner["spec"].get("minReadySeconds", 0)
-        return soonest(until_available(pod, wait, now) for pod in pods)
+        return soonest([*waits, *(until_available(pod, wait, now) for pod in pods)])
+
+    async def _held(self, owner: Object, look: Ordinals, pod: Object | None) -> float:
+        """Seconds for which a pod that has ended is left alone; when none, it is about to be replaced."""
+        if pod is None or not finished(pod):
+            return 0.0
+        about = owner["metadata"]
+        name, ordinal = pod["metadata"]["name"], ordinal_of(owner, pod)
+        if ordinal is None or ordinal not in look.wanted:
+            return 0.0
+        failed = phase(pod) == "Failed"
+        if failed:
+            key, at = f"{about['uid']}/{look.revision_for(ordinal)}/{name}", self._clock()
+            left = self._failures.left(key, at)
+            if left > 0:
+                return left
+            self._failures.attempt(key, at)
+        what = "Failed" if failed else "Terminated"
+        text = f"StatefulSet {about['namespace']}/{about['name']} is recreating {what.lower()} Pod {name}"
+        kind = WARNING if failed else NORMAL
+        await self._recorder.say(STATEFUL_SETS, owner, kind, f"Recreating{what}Pod", text)
+        return 0.0
 
     async def _create(self, owner: Object, ordinal: int, revision: Object) -> Object | None:
         name = owner["metadata"]["name"]

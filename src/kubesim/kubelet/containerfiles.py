@@ -6,6 +6,7 @@
     DIR/log          what the container printed (`crilog.py`)
     DIR/exit.json    how it ended; its presence is the end
     DIR/sock         where the shim listens
+    DIR/out-of-memory  the daemon is ending it because it has taken more memory than it may (`memory.py`)
     DIR/last-words   what the container wants its end to say (Kubernetes: its termination message)
 
 Every JSON file appears whole or not at all, also after a `kill -9`; they are not synced to the disk, because after a
@@ -31,6 +32,7 @@ LOG = "log"
 EXIT = "exit.json"
 SOCKET = "sock"
 LAST_WORDS = "last-words"
+OUT_OF_MEMORY = "out-of-memory"
 
 
 class Spec:

@@ -28,12 +28,29 @@ class Attempt:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Health:
+    """What probes and the postStart hook say about a container that runs; without any it is well."""
+
+    started: bool = True
+    ready: bool = True
+    failed: str = ""  # the kind of the probe that gives it up: startup or liveness
+    hook: str = ""  # its postStart hook: running, failed, or nothing to tell
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ContainerView:
     """A container's attempts as far as they matter, and what keeps it from starting."""
 
     current: Attempt | None = None
     previous: Attempt | None = None
     problem: tuple[str, str] | None = None  # reason and message of a start that could not be made
+    health: Health = field(default_factory=Health)
+
+    @property
+    def is_up(self) -> bool:
+        """Whether it runs, its postStart hook is done, and its startup probe has succeeded."""
+        running = self.current is not None and self.current.running
+        return running and self.health.started and not self.health.hook
 
     def with_problem(self, reason: str, message: str) -> ContainerView:
         """The same container, and why it cannot start."""
@@ -79,9 +96,29 @@ class PodView:
         return self.spec.get("containers") or ()
 
     @property
+    def ephemeral_containers(self) -> Sequence[JsonObject]:
+        """The containers that were added for debugging: started once, and no part of the pod's own fate."""
+        return self.spec.get("ephemeralContainers") or ()
+
+    @property
+    def has_begun(self) -> bool:
+        """Whether one of the pod's own containers was ever started: the init containers are behind it then."""
+        return any(self.container(one["name"]).current is not None for one in self.main_containers)
+
+    @property
     def running(self) -> list[str]:
         """The names of the containers that run."""
         return [name for name, view in self.containers.items() if view.current and view.current.running]
+
+
+def every_container(pod: Mapping[str, Any]) -> list[JsonObject]:
+    """All containers of a pod's spec: init containers, its own, and those for debugging."""
+    spec = pod.get("spec") or {}
+    return [
+        one
+        for kind in ("initContainers", "containers", "ephemeralContainers")
+        for one in spec.get(kind) or ()
+    ]
 
 
 def is_sidecar(container: Mapping[str, Any]) -> bool:

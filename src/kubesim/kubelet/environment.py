@@ -53,6 +53,7 @@ class Sources:
 
     config_maps: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     secrets: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    claims: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # the spec of each one's volume
     services: Iterable[Mapping[str, Any]] = ()
     pod_ip: str = ""
     host_ip: str = ""

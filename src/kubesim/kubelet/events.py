@@ -9,12 +9,12 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
-import time
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from kubesim.clock import timestamp
 from kubesim.kubelet.status import rfc3339
 from kubewire.client import Client
 from kubewire.errors import KubeError, NotFound
@@ -43,7 +43,7 @@ class _Note:
 class EventRecorder:
     """Sends events of one kubelet."""
 
-    def __init__(self, client: Client, node_name: str, clock: Callable[[], float] = time.time) -> None:
+    def __init__(self, client: Client, node_name: str, clock: Callable[[], float] = timestamp) -> None:
         self._client = client
         self._node_name = node_name
         self._clock = clock
@@ -84,7 +84,7 @@ class EventRecorder:
             kind=kind,
             reason=reason,
             message=message[:1024],
-            field_path=f"spec.containers{{{container}}}" if container else "",
+            field_path=_field_path(pod, container) if container else "",
             at=self._clock(),
         )
         try:
@@ -129,3 +129,11 @@ class EventRecorder:
             "reportingComponent": "kubelet",
             "reportingInstance": self._node_name,
         }
+
+
+def _field_path(pod: dict[str, Any], container: str) -> str:
+    spec = pod.get("spec") or {}
+    for kind in ("initContainers", "ephemeralContainers"):
+        if any(one["name"] == container for one in spec.get(kind) or ()):
+            return f"spec.{kind}{{{container}}}"
+    return f"spec.containers{{{container}}}"

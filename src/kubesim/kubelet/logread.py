@@ -17,6 +17,8 @@ from kubesim.kubelet import containerfiles, crilog
 from kubesim.kubelet.link import Link
 
 PIECE = 256 << 10
+MESSAGE_LINES = 80
+MESSAGE_BYTES = 2048
 _TIMESTAMP_LENGTH = len("2026-01-02T03:04:05.000000000Z")
 
 
@@ -92,6 +94,22 @@ async def read_log(directory: Path, options: LogOptions, now: float) -> AsyncGen
                 return
     finally:
         log.close()
+
+
+def last_output(directory: Path) -> str:
+    """The last lines that a container printed, as far as a termination message has room; of no log, nothing."""
+    try:
+        log = LogFile(directory / containerfiles.LOG, timestamps=False, since=b"")
+    except OSError:
+        return ""
+    try:
+        log.seek_tail(MESSAGE_LINES)
+        tail = b""
+        while (piece := log.read()) is not None:
+            tail = (tail + piece)[-MESSAGE_BYTES:]
+    finally:
+        log.close()
+    return tail.decode("utf-8", "replace")
 
 
 async def _pieces(log: LogFile, directory: Path, *, follow: bool) -> AsyncGenerator[bytes, None]:

@@ -13,7 +13,7 @@ from pathlib import Path
 from kubesim.apiserver.nodes import ExecOptions, LogOptions, NodeError
 from kubesim.kubelet import containerfiles, logread, shims
 from kubesim.kubelet.addresses import HOST
-from kubesim.kubelet.containers import Attempt, PodView
+from kubesim.kubelet.containers import Attempt, PodView, every_container
 from kubesim.kubelet.podworker import PodWorker
 from kubesim.kubelet.shims import ShimError
 from kubesim.kubelet.stream import ShimStream
@@ -110,7 +110,7 @@ async def _running(worker: PodWorker, container: str) -> Path:
 
 def _attempt_with_log(view: PodView, container: str, *, previous: bool) -> Attempt:
     """The attempt whose log is asked for. Raises NodeError as the real kubelet does."""
-    names = [one["name"] for one in [*view.init_containers, *view.main_containers]]
+    names = [one["name"] for one in every_container(view.pod)]
     pod = view.metadata.get("name")
     if container not in names:
         raise NodeError(f'container "{container}" in pod "{pod}" is not available', code=404)

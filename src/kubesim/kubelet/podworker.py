@@ -10,28 +10,25 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import secrets
-import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
-from kubesim.kubelet import aftermath, containerfiles, environment, references, sandbox, shims, volumes
-from kubesim.kubelet.addresses import HOST, allocate
+from kubesim.clock import wait
+from kubesim.kubelet import aftermath, memory, shims
+from kubesim.kubelet.addresses import HOST
 from kubesim.kubelet.containers import Attempt, ContainerView, JsonObject, PodView
-from kubesim.kubelet.devices import GPU_RESOURCE, Devices, NoDevice
-from kubesim.kubelet.environment import ConfigError
-from kubesim.kubelet.events import EventRecorder
+from kubesim.kubelet.handlers import Target
+from kubesim.kubelet.hooks import PostStarts
 from kubesim.kubelet.link import Link
+from kubesim.kubelet.probing import PodProbes
 from kubesim.kubelet.reconcile import TERMINAL, Decision, Start, decide
-from kubesim.kubelet.records import PodFolder, PodRecord, from_status
-from kubesim.kubelet.sandbox import Place
-from kubesim.kubelet.shims import ShimError, Zygote
+from kubesim.kubelet.records import PodRecord, from_status
+from kubesim.kubelet.refreshing import Refresher
+from kubesim.kubelet.shims import ShimError
+from kubesim.kubelet.starting import Starter
 from kubesim.kubelet.status import pod_status
-from kubesim.kubelet.venv import Template
-from kubesim.kubelet.volumes import VolumeError
-from kubewire.client import Client
+from kubesim.kubelet.stopping import STUCK_AFTER, Stopping
+from kubesim.kubelet.surroundings import Surroundings
 from kubewire.errors import Conflict, KubeError, NotFound
 from kubewire.resources import PODS
 
@@ -39,27 +36,8 @@ log = logging.getLogger(__name__)
 
 GONE_GRACE = 1.0
 """Seconds that the containers of a pod get which the API server does not have any more."""
-STUCK_AFTER = 5.0
-"""Seconds beyond the grace after which a shim is taken for stuck and its container ended by force."""
 FIRST_RETRY = 0.5
 LONGEST_RETRY = 20.0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Surroundings:
-    """What the workers of one node share."""
-
-    client: Client
-    root: Path
-    zygote: Zygote
-    events: EventRecorder
-    devices: Devices
-    template: Callable[[], Template]  # blocks until it is made; called in threads
-    host_variables: Mapping[str, str]
-    host_path: tuple[str, ...]
-    allocatable: Mapping[str, str]
-    taken_addresses: Callable[[], set[str]]
-    clock: Callable[[], float] = time.time
 
 
 class PodWorker:
@@ -68,15 +46,32 @@ class PodWorker:
     def __init__(self, surroundings: Surroundings, uid: str, record: PodRecord | None = None) -> None:
         self._with = surroundings
         self.uid = uid
-        self.folder = PodFolder(surroundings.root / "pods" / uid)
-        self.record = record
         self.pod: JsonObject | None = None
+        self._starter = Starter(surroundings, uid, record)
+        self.folder = self._starter.folder
         self._wake = asyncio.Event()
         self._watchers: dict[Path, asyncio.Task[None]] = {}
-        self._problems: dict[str, tuple[str, str]] = {}
-        self._kill_at: dict[str, float] = {}
+        self._post_starts = PostStarts(self._wake.set, self._post_start_failed)
+        self._probes = PodProbes(
+            directory=self.folder.attempt,
+            changed=self._wake.set,
+            complain=self._complain,
+            clock=surroundings.clock,
+        )
+        self._stopping = Stopping(
+            events=surroundings.events, clock=surroundings.clock, directory=self.folder.attempt
+        )
         self._retry = FIRST_RETRY
+        self._is_admitted = False
+        self._has_told_failure = False
+        self._refresher = Refresher(surroundings, self.folder)
+        self.limited: list[memory.Limited] = []
         self._finished = False
+
+    @property
+    def record(self) -> PodRecord | None:
+        """Who the pod's folder belongs to, None before there is one."""
+        return self._starter.record
 
     # --- from outside ---
 
@@ -84,7 +79,11 @@ class PodWorker:
         """The pod as the API server has it now; None: it has not."""
         if pod is not None and self.pod is not None and _version(pod) < _version(self.pod):
             return  # older than the answer to our own last change
-        self.pod = pod
+        first, self.pod = self.pod is None, pod
+        if pod is None:
+            self._with.admission.release(self.uid)  # whoever comes next may have been bound already
+        elif first and self._has_begun(pod):
+            self._with.admission.keep(pod)
         self._wake.set()
 
     async def view(self) -> PodView:
@@ -112,6 +111,9 @@ class PodWorker:
             for watcher in watchers:
                 watcher.cancel()
             await asyncio.gather(*watchers, return_exceptions=True)
+            await self._probes.aclose()
+            await self._post_starts.aclose()
+            await self._stopping.aclose()
 
     # --- one step ---
 
@@ -119,25 +121,49 @@ class PodWorker:
         view = await self._look()
         if self.pod is None:
             return await self._vanish(view)
+        if not self._is_admitted and not await self._admit(self.pod):
+            return None
         decision = decide(view, self._with.clock())
         if decision.start:
             for start in decision.start:
                 await self._start(view, start)
             view = await self._look()
             decision = decide(view, self._with.clock())
-            if any(start.container not in self._problems for start in decision.start):
+            if any(start.container not in self._starter.problems for start in decision.start):
                 self._wake.set()  # what was started makes room for the next
-        await self._stop(view, decision.stop, decision.grace)
+        self.limited = memory.limits_of(view, self.folder.attempt)
+        self._probes.follow(view)
+        await self._stopping.carry_out(view, decision)
         await self._report(view, decision)
         if decision.let_go:
             await self._let_go()
             return None
-        times = [decision.wake_at, *self._kill_at.values()]
-        if self._problems:
+        await self._refresh(view)
+        times = [decision.wake_at, self._refresher.due_at, *self._stopping.times]
+        if self._starter.problems:
             times.append(self._retry_at())
         else:
             self._retry = FIRST_RETRY
         return min((at for at in times if at is not None), default=None)
+
+    async def _admit(self, pod: JsonObject) -> bool:
+        """Have a new pod examined; whether it may be worked on. What has begun already has been counted."""
+        ended = (pod.get("status") or {}).get("phase") in TERMINAL
+        if not ended and not self._has_begun(pod) and "deletionTimestamp" not in pod["metadata"]:
+            rejection = await self._with.admission.admit(pod)
+            if rejection is not None:
+                self._with.events.warning(pod, rejection.reason, rejection.message)
+                message = f"Pod was rejected: {rejection.message}"
+                await self._write({"phase": "Failed", "reason": rejection.reason, "message": message})
+                return False
+        self._is_admitted = True
+        return True
+
+    def _has_begun(self, pod: JsonObject) -> bool:
+        """Whether the pod was admitted before the kubelet was restarted, and has not ended."""
+        status = pod.get("status") or {}
+        begun = self.record is not None or bool(status.get("startTime"))
+        return begun and status.get("phase") not in TERMINAL
 
     async def _look(self) -> PodView:
         known = await asyncio.to_thread(self.folder.containers)
@@ -148,11 +174,13 @@ class PodWorker:
         for reported in [
             *(status.get("initContainerStatuses") or ()),
             *(status.get("containerStatuses") or ()),
+            *(status.get("ephemeralContainerStatuses") or ()),
         ]:
             if reported["name"] not in known and (lost := from_status(reported)) is not None:
                 known[reported["name"]] = lost
-        for name, problem in self._problems.items():
+        for name, problem in self._starter.problems.items():
             known[name] = known.get(name, ContainerView()).with_problem(*problem)
+        self._add_health(pod, known)
         return PodView(
             pod=pod,
             containers=known,
@@ -160,11 +188,34 @@ class PodWorker:
             prepared=self.folder.prepared,
         )
 
+    async def _refresh(self, view: PodView) -> None:
+        try:
+            await self._refresher.step(view)
+        except (KubeError, TimeoutError) as error:
+            log.info("pod %s: its volumes were not looked at: %s", self._name(), error)
+
+    def _add_health(self, pod: JsonObject, known: dict[str, ContainerView]) -> None:
+        spec = pod.get("spec") or {}
+        running = set()
+        for container in [*(spec.get("initContainers") or ()), *(spec.get("containers") or ())]:
+            name = container["name"]
+            current = known[name].current if name in known else None
+            if current is None or not current.running:
+                continue
+            directory = self.folder.attempt(name, current.number)
+            running.add(directory)
+            health = self._probes.health(pod, container, current)
+            hook = self._post_starts.state(directory)
+            known[name] = replace(known[name], health=replace(health, hook=hook))
+        self._post_starts.keep(running)
+
     async def _vanish(self, view: PodView) -> float | None:
         """The API server does not have the pod: end it and remove its folder."""
         if view.running:
-            await self._stop(view, tuple(view.running), GONE_GRACE)
-            return min(self._kill_at.values(), default=None)
+            self._probes.follow(view)
+            decision = Decision(stop=tuple(view.running), grace=GONE_GRACE)
+            await self._stopping.carry_out(view, decision)
+            return min(self._stopping.times, default=None)
         await self._remove_folder()
         self._finished = True
         return None
@@ -172,6 +223,7 @@ class PodWorker:
     async def _let_go(self) -> None:
         """All has ended and deletion was asked for."""
         assert self.pod is not None
+        self._with.admission.release(self.uid)  # before its place can be given to another
         metadata = self.pod["metadata"]
         try:
             await self._with.client.delete(
@@ -195,135 +247,13 @@ class PodWorker:
     # --- starting ---
 
     async def _start(self, view: PodView, start: Start) -> None:
-        pod = view.pod
-        container = _container(pod, start.container)
-        if self.record is None:
-            self.record = await asyncio.to_thread(self._create_folder, pod)
-        try:
-            await self._prepare(pod, container, start)
-        except (ConfigError, NoDevice) as error:
-            self._has_problem(start.container, "CreateContainerConfigError", str(error), "Failed", "Error: ")
+        started = await self._starter.start(view.pod, start)
+        if started is None:
             return
-        except VolumeError as error:
-            self._has_problem(start.container, "ContainerCreating", "", "FailedMount", str(error))
-            return
-        self._problems.pop(start.container, None)
-        directory = self.folder.attempt(start.container, start.number)
-        link = await self._with.zygote.start(directory)
-        self._watch(directory, link)
-        end = await asyncio.to_thread(containerfiles.read_exit, str(directory))
-        if end is not None and end.reason == "StartError":
-            self._with.events.warning(pod, "Failed", f"Error: {end.message}", start.container)
-        else:
-            self._with.events.normal(pod, "Started", "Container started", start.container)
-
-    def _create_folder(self, pod: JsonObject) -> PodRecord:
-        metadata = pod["metadata"]
-        host_network = bool(pod["spec"].get("hostNetwork"))
-        ip = HOST if host_network else allocate(f"{self._with.root}/{self.uid}", self._with.taken_addresses())
-        record = PodRecord(uid=self.uid, namespace=metadata["namespace"], name=metadata["name"], ip=ip)
-        self.folder.create(record)
-        return record
-
-    async def _prepare(self, pod: JsonObject, container: JsonObject, start: Start) -> None:
-        """Make all that the container needs, and write down what is to be started."""
-        assert self.record is not None
-        directory = self.folder.attempt(start.container, start.number)
-        if (directory / containerfiles.SPEC).exists():
-            return  # it was prepared before the daemon was restarted
-        sources = await references.read(
-            self._with.client,
-            pod,
-            pod_ip=self.record.ip,
-            host_ip=HOST,
-            allocatable=self._with.allocatable,
-        )
-        if not self.folder.prepared:
-            tokens = await references.request_tokens(self._with.client, pod)
-            await asyncio.to_thread(self._make_volumes, pod, sources, tokens)
-            images = ", ".join(sorted({one.get("image") or "(none)" for one in pod["spec"]["containers"]}))
-            self._with.events.normal(
-                pod,
-                "ImageNotPulled",
-                f"Recorded, not pulled: {images}. Processes run on this machine as it is.",
-            )
-        declared = environment.build(pod, container, sources)
-        gpus = self._with.devices.claim(f"{self.uid}/{start.container}", _gpus(container))
-        notes = {
-            "container_id": f"process://{secrets.token_hex(32)}",
-            "backoff": start.backoff,
-            "gpus": gpus,
-        }
-        await asyncio.to_thread(self._make_place, pod, container, start, declared, notes)
-        self._with.events.normal(pod, "Created", "Container created", start.container)
-
-    def _make_volumes(self, pod: JsonObject, sources: environment.Sources, tokens: Mapping[str, str]) -> None:
-        for volume in pod["spec"].get("volumes") or ():
-            try:
-                files = volumes.files_of(pod, volume, sources, tokens)
-                volumes.write(self.folder.volumes / volume["name"], volume, files)
-            except (VolumeError, OSError) as error:
-                raise VolumeError(
-                    f'MountVolume.SetUp failed for volume "{volume["name"]}" : {error}'
-                ) from error
-        self.folder.mark_prepared()
-
-    def _make_place(
-        self,
-        pod: JsonObject,
-        container: JsonObject,
-        start: Start,
-        declared: Mapping[str, str],
-        notes: dict[str, Any],
-    ) -> None:
-        place = Place(self.folder.attempt(start.container, start.number))
-        place.directory.mkdir(parents=True, exist_ok=True)
-        place.directory.chmod(0o700)
-        self.folder.forget_before(start.container, start.number)
-        base = sandbox.base_environment(
-            place,
-            pod,
-            host=self._with.host_variables,
-            path=self._with.host_path,
-            cache=self._with.root / "cache",
-        )
-        base |= self._with.devices.environment(notes["gpus"])
-        spec = sandbox.make_spec(place, container, base, declared, notes)
-        sandbox.prepare(place, pod, container, self._with.template(), self.folder.volumes)
-        containerfiles.write_json(str(place.directory / containerfiles.SPEC), spec.to_json())
-
-    def _has_problem(self, container: str, reason: str, message: str, event: str, prefix: str) -> None:
-        text = f"{prefix}{message}"
-        assert self.pod is not None
-        self._problems[container] = (reason, message)
-        self._with.events.warning(self.pod, event, text, container if event == "Failed" else "")
-
-    # --- stopping ---
-
-    async def _stop(self, view: PodView, names: tuple[str, ...], grace: float) -> None:
-        now = self._with.clock()
-        for name in [name for name in self._kill_at if name not in view.running]:
-            del self._kill_at[name]
-        for name in names:
-            current = view.container(name).current
-            assert current is not None
-            directory = self.folder.attempt(name, current.number)
-            known = self._kill_at.get(name)
-            kill_at = now + grace + STUCK_AFTER
-            if known is not None and now >= known:
-                log.warning(
-                    "pod %s: the shim of container %s does not end it; by force now", self._name(), name
-                )
-                await asyncio.to_thread(aftermath.end_by_force, str(directory))
-                self._kill_at[name] = now + STUCK_AFTER
-            elif known is None or kill_at < known - 0.5:
-                if known is None and view.pod:
-                    self._with.events.normal(view.pod, "Killing", f"Stopping container {name}", name)
-                self._kill_at[name] = kill_at
-                try:
-                    await shims.stop(directory, grace)
-                except ShimError as error:
-                    log.info("pod %s: container %s was not asked to stop: %s", self._name(), name, error)
+        self._watch(started.directory, started.link)
+        if not started.failed and self.record is not None:
+            target = Target(directory=started.directory, container=started.container, pod_ip=self.record.ip)
+            self._post_starts.begin(target)
 
     # --- following containers ---
 
@@ -363,14 +293,22 @@ class PodWorker:
         old = self.pod.get("status") or {}
         if old.get("phase") in TERMINAL and self.record is None:
             return  # it ended long ago, and nothing of it is known here that the API server does not know
+        if decision.failure is not None and old.get("phase") not in TERMINAL and not self._has_told_failure:
+            self._has_told_failure = True
+            self._with.events.normal(self.pod, *decision.failure)
         now = self._with.clock()
         status = pod_status(replace(view, pod=self.pod), decision, host_ip=HOST, now=now)
         if status["phase"] in TERMINAL:
             self._with.devices.release(self.uid)
+            self._with.admission.release(self.uid)
         if all(old.get(key) == value for key, value in status.items()):
             return
         for name, seconds in decision.backing_off:
             self._tell_backoff(name, seconds)
+        await self._write(status)
+
+    async def _write(self, status: JsonObject) -> None:
+        assert self.pod is not None
         metadata = self.pod["metadata"]
         try:
             answer = await self._with.client.patch(
@@ -388,6 +326,13 @@ class PodWorker:
         """Take the answer to our own change, unless the watch has been faster."""
         if self.pod is not None and _version(answer) > _version(self.pod):
             self.pod = answer
+
+    def _complain(self, container: str, reason: str, message: str) -> None:
+        if self.pod is not None:
+            self._with.events.warning(self.pod, reason, message, container)
+
+    def _post_start_failed(self, container: str) -> None:
+        self._complain(container, "FailedPostStartHook", "PostStartHook failed")
 
     def _tell_backoff(self, name: str, seconds: float) -> None:
         assert self.pod is not None
@@ -409,27 +354,7 @@ class PodWorker:
 
     async def _sleep_until(self, at: float | None) -> None:
         pause = None if at is None else max(0.0, at - self._with.clock())
-        try:
-            async with asyncio.timeout(pause):
-                await self._wake.wait()
-        except TimeoutError:
-            return
-
-
-def _container(pod: JsonObject, name: str) -> JsonObject:
-    spec = pod["spec"]
-    found: JsonObject = next(
-        one for one in [*(spec.get("initContainers") or ()), *spec["containers"]] if one["name"] == name
-    )
-    return found
-
-
-def _gpus(container: JsonObject) -> int:
-    resources = container.get("resources") or {}
-    amount = (resources.get("limits") or {}).get(GPU_RESOURCE) or (resources.get("requests") or {}).get(
-        GPU_RESOURCE
-    )
-    return int(amount or 0)
+        await wait(self._wake, pause)
 
 
 def _version(pod: JsonObject) -> int:

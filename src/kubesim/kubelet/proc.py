@@ -190,6 +190,20 @@ def with_arguments(*arguments: str) -> list[Identity]:
     ]
 
 
+def mark_of(pid: int) -> str:
+    """The folder of the container that a process says it belongs to; empty when it says none."""
+    start = f"{MARK}=".encode()
+    for variable in (_read(f"/proc/{pid}/environ") or b"").split(b"\0"):
+        if variable.startswith(start):
+            return variable[len(start) :].decode("utf-8", "replace")
+    return ""
+
+
+def text_of(path: str) -> str:
+    """A file of /proc as text; empty when it is not there any more."""
+    return (_read(path) or b"").decode("utf-8", "replace")
+
+
 def _is_marked(pid: int, folder: str) -> bool:
     start = f"{MARK}={folder}".encode()
     for variable in (_read(f"/proc/{pid}/environ") or b"").split(b"\0"):

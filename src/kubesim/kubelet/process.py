@@ -11,21 +11,24 @@ import asyncio
 import logging
 import os
 import threading
-import time
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from pathlib import Path
 
 from kubesim.apiserver.nodes import ExecOptions, LogOptions, NodeDirectory, ProcessStream
-from kubesim.kubelet import containerfiles, machine, nodeapi, venv
+from kubesim.clock import timestamp
+from kubesim.kubelet import containerfiles, machine, memory, nodeapi, venv
+from kubesim.kubelet.admission import Admission
 from kubesim.kubelet.containers import JsonObject
 from kubesim.kubelet.devices import Devices
 from kubesim.kubelet.environment import host_path, host_variables
 from kubesim.kubelet.events import EventRecorder
+from kubesim.kubelet.metering import Metering
 from kubesim.kubelet.node import NodeAgent, capacity
-from kubesim.kubelet.podworker import PodWorker, Surroundings
+from kubesim.kubelet.podworker import PodWorker
 from kubesim.kubelet.records import PodFolder, PodRecord, pod_folders
 from kubesim.kubelet.shims import ShimError, Zygote
+from kubesim.kubelet.surroundings import Surroundings
 from kubewire.client import Client
 from kubewire.errors import KubeError
 from kubewire.resources import PODS
@@ -46,12 +49,14 @@ class ProcessKubelet:
         root: Path,
         nodes: NodeDirectory,
         *,
-        clock: Callable[[], float] = time.time,
+        sync_every: float = 60.0,
+        clock: Callable[[], float] = timestamp,
     ) -> None:
         self._client = client
         self._node_name = node_name
         self._root = Path(os.path.realpath(root))
         self._nodes = nodes
+        self._sync_every = sync_every
         self._clock = clock
         self._zygote = Zygote(self._root)
         self._events = EventRecorder(client, node_name, clock)
@@ -66,13 +71,16 @@ class ProcessKubelet:
         self._root.chmod(0o700)
         here = await asyncio.to_thread(machine.inspect, self._root)
         self._surroundings = self._make_surroundings(here)
-        self._nodes.add(self._node_name, self)
+        metering = Metering(self._root)
+        self._nodes.add(self._node_name, self, metering)
         try:
             async with asyncio.TaskGroup() as group:
                 agent = NodeAgent(self._client, self._node_name, here, self._clock)
                 group.create_task(agent.run(), name="kubelet: node")
                 group.create_task(self._events.run(), name="kubelet: events")
+                group.create_task(metering.run(), name="kubelet: metering")
                 group.create_task(self._warm_up(), name="kubelet: warm up")
+                group.create_task(memory.watch(self._limited), name="kubelet: memory")
                 await self._adopt(group)
                 await self._follow_pods(group)
         finally:
@@ -119,14 +127,19 @@ class ProcessKubelet:
             root=self._root,
             zygote=self._zygote,
             events=self._events,
+            admission=Admission(self._client, self._node_name),
             devices=Devices(gpu.index for gpu in here.gpus),
             template=self._get_template,
             host_variables=host_variables(os.environ, Path.home()),
             host_path=tuple(host_path(os.environ, Path.home())),
             allocatable=capacity(here),
             taken_addresses=self._taken_addresses,
+            sync_every=self._sync_every,
             clock=self._clock,
         )
+
+    def _limited(self) -> list[memory.Limited]:
+        return [one for worker in self._workers.values() for one in worker.limited]
 
     def _taken_addresses(self) -> set[str]:
         workers = list(self._workers.values())
@@ -179,12 +192,17 @@ class ProcessKubelet:
                             seen = {self._has_pod(pod, group) for pod in event.object["items"]}
                         if event.complete and (event.type == "RELISTED" or not complete):
                             complete = True
+                            self._know_all()
                             for uid in set(self._workers) - seen:
                                 self._lost_pod(uid)
             except KubeError as error:
                 log.warning("node %s cannot follow its pods: %s", self._node_name, error)
                 seen, complete = set(), False
                 await asyncio.sleep(RETRY)
+
+    def _know_all(self) -> None:
+        assert self._surroundings is not None
+        self._surroundings.admission.knows_all()
 
     def _has_pod(self, pod: JsonObject, group: asyncio.TaskGroup) -> str:
         uid = str(pod["metadata"]["uid"])

@@ -16,12 +16,13 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from kubesim.kubelet import containerfiles, sandbox
+from kubesim.kubelet import containerfiles, logread, sandbox
 from kubesim.kubelet.containerfiles import Exit
 from kubesim.kubelet.containers import Attempt, ContainerView
 
 log = logging.getLogger(__name__)
 
+KILLED = 137
 _POD = "pod.json"
 _READY = ".ready"
 
@@ -144,6 +145,8 @@ def _read_attempt(folder: Path, number: int) -> Attempt:
     end = containerfiles.read_exit(str(folder))
     state = containerfiles.read_state(str(folder))
     notes = spec.notes if spec else {}
+    if end is not None:
+        _complete(end, folder, notes)
     return Attempt(
         number=number,
         container_id=str(notes.get("container_id", "")),
@@ -151,6 +154,15 @@ def _read_attempt(folder: Path, number: int) -> Attempt:
         exit=end,
         backoff=float(notes.get("backoff", 0.0)),
     )
+
+
+def _complete(end: Exit, folder: Path, notes: Mapping[str, Any]) -> None:
+    """Add to how an attempt ended what its shim does not know: who killed it, and its last output if that was asked
+    for."""
+    if end.exit_code == KILLED and not end.reason and (folder / containerfiles.OUT_OF_MEMORY).exists():
+        end.reason = "OOMKilled"
+    if end.exit_code != 0 and not end.message and notes.get("message_policy") == "FallbackToLogsOnError":
+        end.message = logread.last_output(folder)
 
 
 def _folders(path: Path) -> list[Path]:

@@ -1,4 +1,4 @@
-"""What a pod refers to outside of itself, and reading it: config maps, secrets, services, service account tokens.
+"""What a pod refers to outside of itself, and reading it: config maps, secrets, claims, services, tokens.
 
 Which names are referred to is pure (`referred`); `read` asks the API server for them, once per start of a container,
 so that a container that waits for a missing object starts when it appears. Kubernetes errors other than "not found"
@@ -8,15 +8,23 @@ are the caller's to retry.
 from __future__ import annotations
 
 import base64
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from kubesim.kubelet.containers import every_container
 from kubesim.kubelet.environment import Sources
-from kubesim.kubelet.volumes import token_key
+from kubesim.kubelet.volumes import claim_of, token_key
 from kubewire.client import Client
 from kubewire.errors import NotFound
-from kubewire.resources import CONFIG_MAPS, SECRETS, SERVICE_ACCOUNTS, SERVICES
+from kubewire.resources import (
+    CONFIG_MAPS,
+    PERSISTENT_VOLUME_CLAIMS,
+    PERSISTENT_VOLUMES,
+    SECRETS,
+    SERVICE_ACCOUNTS,
+    SERVICES,
+)
 
 _TOKEN_LIFETIME = 3607  # what the admission of a real API server asks for
 
@@ -27,6 +35,7 @@ class Referred:
 
     config_maps: frozenset[str] = frozenset()
     secrets: frozenset[str] = frozenset()
+    claims: frozenset[str] = frozenset()
     tokens: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
 
@@ -36,7 +45,7 @@ def referred(pod: Mapping[str, Any]) -> Referred:
     config_maps: set[str] = set()
     secrets: set[str] = set()
     tokens: dict[str, Mapping[str, Any]] = {}
-    for container in [*(spec.get("initContainers") or ()), *(spec.get("containers") or ())]:
+    for container in every_container(pod):
         for source in container.get("envFrom") or ():
             config_maps.update(_names(source.get("configMapRef"), "name"))
             secrets.update(_names(source.get("secretRef"), "name"))
@@ -49,7 +58,8 @@ def referred(pod: Mapping[str, Any]) -> Referred:
         secrets.update(_names(part.get("secret"), "secretName", "name"))
         if (projection := part.get("serviceAccountToken")) is not None:
             tokens[token_key(projection)] = projection
-    return Referred(frozenset(config_maps), frozenset(secrets), tokens)
+    claims = {claim for volume in spec.get("volumes") or () if (claim := claim_of(pod, volume))}
+    return Referred(frozenset(config_maps), frozenset(secrets), frozenset(claims), tokens)
 
 
 async def read(
@@ -76,6 +86,7 @@ async def read(
     return Sources(
         config_maps=config_maps,
         secrets=secrets,
+        claims=await _volumes_of(client, namespace, names.claims),
         services=await _services(client, namespace),
         pod_ip=pod_ip,
         host_ip=host_ip,
@@ -83,12 +94,16 @@ async def read(
     )
 
 
-async def request_tokens(client: Client, pod: Mapping[str, Any]) -> dict[str, str]:
-    """A service account token for each projection that wants one."""
+async def request_tokens(
+    client: Client, pod: Mapping[str, Any], *, but: Container[str] = ()
+) -> dict[str, str]:
+    """A service account token for each projection that wants one, but for those whose key is given."""
     tokens: dict[str, str] = {}
     metadata = pod["metadata"]
     account = pod.get("spec", {}).get("serviceAccountName") or "default"
     for key, projection in referred(pod).tokens.items():
+        if key in but:
+            continue
         spec: dict[str, Any] = {
             "expirationSeconds": projection.get("expirationSeconds") or _TOKEN_LIFETIME,
             "boundObjectRef": {
@@ -106,6 +121,21 @@ async def request_tokens(client: Client, pod: Mapping[str, Any]) -> dict[str, st
         )
         tokens[key] = answer["status"]["token"]
     return tokens
+
+
+async def _volumes_of(client: Client, namespace: str, claims: frozenset[str]) -> dict[str, dict[str, Any]]:
+    """The spec of the volume that each claim is bound to."""
+    found = {}
+    for name in claims:
+        try:
+            claim = await client.get(PERSISTENT_VOLUME_CLAIMS, name, namespace)
+            if claim.get("status", {}).get("phase") != "Bound":
+                continue
+            volume = await client.get(PERSISTENT_VOLUMES, claim["spec"]["volumeName"])
+        except NotFound:
+            continue
+        found[name] = volume["spec"]
+    return found
 
 
 async def _services(client: Client, namespace: str) -> list[dict[str, Any]]:

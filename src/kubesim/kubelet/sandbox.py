@@ -23,6 +23,8 @@ from kubesim.kubelet.environment import ConfigError
 from kubesim.kubelet.expansion import expand
 from kubesim.kubelet.venv import Template
 
+SHELL = "/bin/sh"
+
 
 @dataclass(frozen=True, slots=True)
 class Place:
@@ -107,10 +109,14 @@ def make_spec(
 ) -> Spec:
     """What the shim is to run. Raises ConfigError when the pod names neither a command nor arguments.
 
-    An image that is not pulled has no entry point, so that arguments alone are the command.
+    An image that is not pulled has no entry point, so that arguments alone are the command. Who asks for a terminal and
+    its input, and for no command, wants a shell: that is what `kubectl debug -it` and `kubectl run -it` give.
     """
     command = [expand(str(word), declared) for word in container.get("command") or ()]
     arguments = [expand(str(word), declared) for word in container.get("args") or ()]
+    interactive = bool(container.get("stdin")) and bool(container.get("tty"))
+    if not command and not arguments and interactive:
+        command = [SHELL]
     if not command and not arguments:
         raise ConfigError(
             f'container "{container["name"]}" names no command: process pods do not pull images, so the image '

@@ -6,7 +6,7 @@ be written. Conditions of others (PodScheduled, readiness gates) are carried ove
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 
 from kubesim.kubelet.containerfiles import Exit
@@ -39,6 +39,8 @@ def pod_status(view: PodView, decision: Decision, *, host_ip: str, now: float) -
         status |= {"podIP": view.pod_ip, "podIPs": [{"ip": view.pod_ip}]}
     if view.init_containers:
         status["initContainerStatuses"] = [_container(view, one, decision) for one in view.init_containers]
+    if view.ephemeral_containers:
+        status["ephemeralContainerStatuses"] = [_ephemeral(view, one) for one in view.ephemeral_containers]
     if decision.failure is not None:
         status["reason"], status["message"] = decision.failure
     generation = view.metadata.get("generation")
@@ -70,6 +72,8 @@ def _phase_of_mains(view: PodView, deleting: bool) -> str:
     currents = [view.container(container["name"]).current for container in view.main_containers]
     if any(current is None or (current.started_at is None and current.exit is None) for current in currents):
         return "Pending"
+    if any(_is_in_first_hook(view.container(one["name"])) for one in view.main_containers):
+        return "Pending"
     if any(current.running for current in currents if current is not None):
         return "Running"
     codes = [
@@ -77,9 +81,16 @@ def _phase_of_mains(view: PodView, deleting: bool) -> str:
     ]
     if not deleting and any(restarts(view.restart_policy, code) for code in codes):
         return "Running"
-    if view.running:  # sidecars
+    if view.running:  # sidecars, or containers for debugging
         return "Running"
     return "Failed" if any(codes) else "Succeeded"
+
+
+def _is_in_first_hook(known: ContainerView) -> bool:
+    """Whether the container has been started for the first time and its postStart hook has not come back."""
+    current = known.current
+    first = current is not None and current.running and current.number == 0
+    return first and known.health.hook == "running"
 
 
 def _container(view: PodView, container: JsonObject, decision: Decision) -> JsonObject:
@@ -91,6 +102,7 @@ def _container(view: PodView, container: JsonObject, decision: Decision) -> Json
         last = current
     state = {"waiting": waiting} if waiting is not None else _state(current)
     running = "running" in state
+    started = running and known.health.started
     done_init = container in view.init_containers and current is not None and _succeeded(current)
     return {
         "name": name,
@@ -98,10 +110,29 @@ def _container(view: PodView, container: JsonObject, decision: Decision) -> Json
         "imageID": "",
         "containerID": current.container_id if current is not None else "",
         "restartCount": current.number if current is not None else 0,
-        "ready": running if not done_init else True,
-        "started": running,
+        "ready": (started and known.health.ready) or done_init,
+        "started": started,
         "state": state,
         "lastState": _state(last) if last is not None and last.exit is not None else {},
+    }
+
+
+def _ephemeral(view: PodView, container: JsonObject) -> JsonObject:
+    """A container for debugging is never ready, and nobody asks whether it has started."""
+    known = view.container(container["name"])
+    current = known.current
+    begun = current is not None and (current.running or current.exit is not None)
+    reason, message = known.problem or ("ContainerCreating", "")
+    waiting = {"reason": reason, "message": message} if message else {"reason": reason}
+    return {
+        "name": container["name"],
+        "image": container.get("image") or "",
+        "imageID": "",
+        "containerID": current.container_id if current is not None else "",
+        "restartCount": 0,
+        "ready": False,
+        "state": _state(current) if begun else {"waiting": waiting},
+        "lastState": {},
     }
 
 
@@ -115,7 +146,8 @@ def _waiting(
             pod = f"{view.metadata.get('name')}_{view.metadata.get('namespace')}({view.metadata.get('uid')})"
             message = f"back-off {_duration(seconds)} restarting failed container={name} pod={pod}"
             return {"reason": "CrashLoopBackOff", "message": message}
-    if current is not None and (current.running or current.exit is not None):
+    in_hook = current is not None and current.running and known.health.hook == "running"
+    if current is not None and (current.running or current.exit is not None) and not in_hook:
         return None
     if known.problem is not None:
         reason, message = known.problem
@@ -162,11 +194,13 @@ def _conditions(view: PodView, status: JsonObject, now: float) -> list[JsonObjec
     phase = status["phase"]
     everyone = [*status.get("initContainerStatuses", ()), *status["containerStatuses"]]
     sandbox = bool(view.pod_ip) and phase not in ("Succeeded", "Failed")
-    unready = [one["name"] for one in status["containerStatuses"] if not one["ready"]]
+    sidecars = {one["name"] for one in view.init_containers if is_sidecar(one)}
+    lasting = [one for one in everyone if one["name"] in sidecars] + status["containerStatuses"]
+    unready = [one["name"] for one in lasting if not one["ready"]]
     fresh: dict[str, tuple[bool, str, str]] = {
         "PodReadyToStartContainers": (sandbox, "", ""),
         "Initialized": _initialized(view, phase, everyone),
-        "Ready": _ready(phase, unready),
+        "Ready": _ready_with_gates(view, _ready(phase, unready), old),
         "ContainersReady": _ready(phase, unready),
     }
     conditions = [
@@ -182,7 +216,12 @@ def _initialized(view: PodView, phase: str, statuses: Sequence[JsonObject]) -> t
     if init_done(view):
         return True, "", ""
     names = {one["name"] for one in view.init_containers}
-    missing = [one["name"] for one in statuses if one["name"] in names and not one["ready"]]
+    sidecars = {one["name"] for one in view.init_containers if is_sidecar(one)}
+    missing = [
+        one["name"]
+        for one in statuses
+        if one["name"] in names and not one["started" if one["name"] in sidecars else "ready"]
+    ]
     return False, "ContainersNotInitialized", f"containers with incomplete status: [{' '.join(missing)}]"
 
 
@@ -194,6 +233,23 @@ def _ready(phase: str, unready: list[str]) -> tuple[bool, str, str]:
     if unready:
         return False, "ContainersNotReady", f"containers with unready status: [{' '.join(unready)}]"
     return True, "", ""
+
+
+def _ready_with_gates(
+    view: PodView, ready: tuple[bool, str, str], conditions: Mapping[str, JsonObject]
+) -> tuple[bool, str, str]:
+    """The pod is ready when its containers are and everyone else who was given a say has said so."""
+    if not ready[0]:
+        return ready
+    missing = []
+    for gate in view.spec.get("readinessGates") or ():
+        kind = gate["conditionType"]
+        if kind not in conditions:
+            missing.append(f'corresponding condition of pod readiness gate "{kind}" does not exist.')
+        elif conditions[kind].get("status") != "True":
+            state = conditions[kind].get("status")
+            missing.append(f'the status of pod readiness gate "{kind}" is not "True", but {state}')
+    return (False, "ReadinessGatesNotReady", ", ".join(missing)) if missing else ready
 
 
 def _condition(

@@ -2,8 +2,9 @@
 
 A plain process cannot have something mounted for it: a volume's folder is reached through a link at
 `$KUBESIM_ROOT/<mountPath>`, and nothing is ever created at the mount path of the machine itself. The content of
-configMap, secret, downwardAPI and projected volumes is worked out here as pure data (`files_of`) and written once, when
-the pod starts. What a volume refers to is read elsewhere (`references.py`).
+configMap, secret, downwardAPI and projected volumes is worked out here as pure data (`files_of`), written when the pod
+starts (`payload.py`) and kept up to date while it runs (`refreshing.py`). A claim's folder is where its volume is on
+this machine. What a volume refers to is read elsewhere (`references.py`).
 """
 
 from __future__ import annotations
@@ -14,11 +15,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from kubesim.kubelet import payload
 from kubesim.kubelet.environment import Sources
+from kubesim.kubelet.payload import File
 from kubesim.kubelet.podfields import FieldError, field_value, resource_value
 
 _DEFAULT_MODE = 0o644
-KNOWN = ("emptyDir", "hostPath", "configMap", "secret", "downwardAPI", "projected")
+KNOWN = (
+    *("emptyDir", "hostPath", "configMap", "secret", "downwardAPI", "projected"),
+    *("persistentVolumeClaim", "ephemeral"),
+)
 
 
 class VolumeError(Exception):
@@ -26,12 +32,11 @@ class VolumeError(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class File:
-    """One file of a volume."""
+class Elsewhere:
+    """The volume is a folder or file that is there without the pod."""
 
-    path: str  # relative
-    data: bytes
-    mode: int
+    path: Path
+    kind: str  # a hostPath type
 
 
 def kind_of(volume: Mapping[str, Any]) -> str:
@@ -47,14 +52,17 @@ def kind_of(volume: Mapping[str, Any]) -> str:
 
 def files_of(
     pod: Mapping[str, Any], volume: Mapping[str, Any], sources: Sources, tokens: Mapping[str, str]
-) -> list[File]:
-    """The files of a configMap, secret, downwardAPI or projected volume; none for the others. Raises VolumeError.
+) -> list[File] | Elsewhere:
+    """The files of a volume, or where they are already. Raises VolumeError.
 
     `tokens` are the service account tokens of projected volumes, by "audience expiry".
     """
     kind = kind_of(volume)
     if kind in ("emptyDir", "hostPath"):
         return []
+    claim = claim_of(pod, volume)
+    if claim is not None:
+        return _claimed(claim, sources)
     source = volume[kind] or {}
     mode = source.get("defaultMode", _DEFAULT_MODE)
     parts = source.get("sources") or () if kind == "projected" else ({kind: source},)
@@ -66,22 +74,43 @@ def files_of(
     return files
 
 
-def write(directory: Path, volume: Mapping[str, Any], files: Iterable[File]) -> None:
-    """Make a volume's folder with its files; a hostPath becomes a link."""
-    host = volume.get("hostPath")
-    if host is not None:
+def claim_of(pod: Mapping[str, Any], volume: Mapping[str, Any]) -> str | None:
+    """The name of the claim behind a volume, if there is one."""
+    if "ephemeral" in volume:
+        return f"{pod['metadata']['name']}-{volume['name']}"
+    return str(volume["persistentVolumeClaim"]["claimName"]) if "persistentVolumeClaim" in volume else None
+
+
+def _claimed(claim: str, sources: Sources) -> Elsewhere:
+    spec = sources.claims.get(claim)
+    if spec is None:
+        raise VolumeError(f'the PersistentVolumeClaim "{claim}" is not there, or not bound to a volume')
+    if "hostPath" in spec:
+        return _host_path(spec["hostPath"])
+    if "local" in spec:
+        return Elsewhere(Path(spec["local"]["path"]), "Directory")
+    raise VolumeError(
+        f'process pods cannot use the volume of the claim "{claim}": it is neither hostPath nor local'
+    )
+
+
+def _host_path(source: Mapping[str, Any]) -> Elsewhere:
+    return Elsewhere(Path(source["path"]), source.get("type") or "")
+
+
+def write(directory: Path, volume: Mapping[str, Any], files: Iterable[File] | Elsewhere) -> None:
+    """Make a volume's folder with its files; what is elsewhere becomes a link."""
+    if "hostPath" in volume:
+        files = _host_path(volume["hostPath"])
+    if isinstance(files, Elsewhere):
         if not directory.is_symlink():
-            _check_host_path(Path(host["path"]), host.get("type") or "")
-            directory.symlink_to(host["path"])
+            _check_host_path(files.path, files.kind)
+            directory.symlink_to(files.path)
         return
-    directory.mkdir(parents=True, exist_ok=True)
-    for file in files:
-        place = directory / file.path
-        place.parent.mkdir(parents=True, exist_ok=True)
-        temporary = place.with_name(f".{place.name}.new")
-        temporary.write_bytes(file.data)
-        temporary.chmod(file.mode)
-        temporary.replace(place)
+    if "emptyDir" in volume:
+        directory.mkdir(parents=True, exist_ok=True)
+    else:
+        payload.replace_files(directory, files)
 
 
 def link_mounts(root: Path, container: Mapping[str, Any], volumes: Path) -> None:

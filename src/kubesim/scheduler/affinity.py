@@ -8,6 +8,8 @@ from typing import Any
 
 Object = dict[str, Any]
 Labels = Mapping[str, str]
+Spaces = Mapping[str, Labels]
+"""The labels of namespaces, by name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,18 +135,18 @@ class PodTerm:
     topology: str
     selector: Selector
     namespaces: frozenset[str]
-    every_namespace: bool
+    by_labels: Selector  # of namespaces
 
-    def matches(self, namespace: str, labels: Labels) -> bool:
+    def matches(self, namespace: str, labels: Labels, spaces: Spaces) -> bool:
         """Whether the pod is one that the term speaks of."""
-        return (self.every_namespace or namespace in self.namespaces) and self.selector.matches(labels)
+        there = namespace in self.namespaces or self.by_labels.matches(spaces.get(namespace, {}))
+        return there and self.selector.matches(labels)
 
 
 def pod_terms(affinity: Object, kind: str, namespace: str, metadata: Object) -> tuple[PodTerm, ...]:
     """The required terms of podAffinity or podAntiAffinity.
 
-    A namespace selector that is empty means every namespace; one that selects by labels needs the namespaces
-    themselves, which the scheduler does not follow: it is taken as selecting the pod's own.
+    An empty namespace selector means every namespace; without names and selector the pod's own is meant.
     """
     found = []
     for term in (affinity.get(kind) or {}).get("requiredDuringSchedulingIgnoredDuringExecution") or ():
@@ -160,8 +162,8 @@ def pod_terms(affinity: Object, kind: str, namespace: str, metadata: Object) -> 
             PodTerm(
                 topology=term["topologyKey"],
                 selector=Selector((*selector.expressions, *extra), selector.nothing),
-                namespaces=names if names and not namespaces else names | {namespace},
-                every_namespace=namespaces is not None and not any(namespaces.values()),
+                namespaces=names if names or namespaces is not None else frozenset({namespace}),
+                by_labels=read_selector(namespaces),
             )
         )
     return tuple(found)

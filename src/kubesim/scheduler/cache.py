@@ -1,7 +1,8 @@
 """All nodes with the pods on them, as the informers and the scheduler's own decisions say.
 
-A pod that was just given a node is *assumed* to be there until the informer confirms it, so that the next decision
-counts it in. Pods of a node that is not known (yet) wait aside.
+A pod for which room is being made on a node is *nominated* there, so that less important ones do not take the room
+meanwhile. A pod that was just given a node is *assumed* to be there until the informer confirms it, so that the next
+decision counts it in. Pods of a node that is not known (yet) wait aside.
 """
 
 from __future__ import annotations
@@ -18,6 +19,26 @@ class Cache:
         self.nodes: dict[str, NodeInfo] = {}
         self._placed: dict[str, PodInfo] = {}  # by uid: every pod that takes room, with its node
         self._assumed: set[str] = set()
+        self.nominated: dict[str, dict[str, PodInfo]] = {}  # by node, then by uid
+        self._nominations: dict[str, str] = {}  # uid -> node
+
+    def nominate(self, pod: PodInfo, node: str) -> None:
+        """Room is being made for the pod on this node."""
+        self.withdraw(pod.uid)
+        self._nominations[pod.uid] = node
+        self.nominated.setdefault(node, {})[pod.uid] = pod
+
+    def withdraw(self, uid: str) -> None:
+        """No room is being made for the pod any more."""
+        node = self._nominations.pop(uid, None)
+        if node is not None:
+            del self.nominated[node][uid]
+            if not self.nominated[node]:
+                del self.nominated[node]
+
+    def nomination(self, uid: str) -> str | None:
+        """The node on which room is being made for the pod."""
+        return self._nominations.get(uid)
 
     def put_node(self, node: Object) -> None:
         """A node is new or has changed; the pods on it stay."""
@@ -54,6 +75,7 @@ class Cache:
 
     def assume(self, pod: PodInfo) -> None:
         """The pod is about to be bound to its node."""
+        self.withdraw(pod.uid)
         self._assumed.add(pod.uid)
         self._place(pod)
 

@@ -72,16 +72,14 @@ class Ports:
 class Fit:
     """Room for the pod's requests; all resources that lack are named."""
 
-    def prepare(self, pod: PodInfo, nodes: Mapping[str, NodeInfo]) -> bool:
-        return True
+    def prepare(self, pod: PodInfo, nodes: Mapping[str, NodeInfo]) -> list[tuple[str, int]]:
+        return [(name, needed) for name, needed in pod.requests.items() if needed]
 
-    def check(self, prepared: bool, pod: PodInfo, node: NodeInfo) -> Rejection | None:
+    def check(self, prepared: list[tuple[str, int]], pod: PodInfo, node: NodeInfo) -> Rejection | None:
         allocatable, requested = node.allocatable, node.requested
         lacking: list[str] = []
         final = False
-        for name, needed in pod.requests.items():
-            if needed == 0:
-                continue
+        for name, needed in prepared:
             room = allocatable.get(name, 0)
             if needed > room - requested.get(name, 0):
                 lacking.append("Too many pods" if name == "pods" else f"Insufficient {name}")

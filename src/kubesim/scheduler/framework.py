@@ -3,32 +3,56 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
-from kubesim.scheduler import filters, scores, topology
+from kubesim.scheduler import filters, scores, topology, volumes
+from kubesim.scheduler.affinity import Spaces
+from kubesim.scheduler.census import Census
 from kubesim.scheduler.model import NodeInfo, PodInfo
-from kubesim.scheduler.plugins import Filter, Rejection, Scorer
+from kubesim.scheduler.plugins import Filter, NoNodeDoes, Rejection, Scorer
 
-DEFAULT_FILTERS: tuple[Filter, ...] = (
-    filters.Unschedulable(),
-    filters.Taints(),
-    filters.NodeAffinity(),
-    filters.Ports(),
-    filters.Fit(),
-    topology.TopologySpread(),
-    topology.InterPodAffinity(),
-)
-DEFAULT_SCORERS: tuple[Scorer, ...] = (
-    scores.PreferredTaints(),
-    scores.PreferredAffinity(),
-    scores.LeastAllocated(),
-    scores.PreferredSpread(),
-    scores.PreferredNeighbours(),
-    scores.Balanced(),
-)
+Nominated = Mapping[str, Mapping[str, PodInfo]]
+"""Pods for which room is being made, by node and uid."""
+
 MOST_CANDIDATES = 100  # enough to choose among; looking at more costs more than it gains
+
+
+@dataclass(kw_only=True)
+class Surroundings:
+    """What plugins look at beside pods and nodes; it changes while the scheduler runs."""
+
+    spaces: Spaces = field(default_factory=dict)
+    storage: volumes.Storage = field(default_factory=volumes.Storage)
+    census: Census = field(default_factory=Census)
+
+
+def default_filters(around: Surroundings) -> tuple[Filter, ...]:
+    """In the order in which the real scheduler asks them."""
+    return (
+        filters.Unschedulable(),
+        filters.Taints(),
+        filters.NodeAffinity(),
+        filters.Ports(),
+        filters.Fit(),
+        volumes.VolumeRestrictions(around.storage),
+        volumes.VolumeBinding(around.storage),
+        volumes.VolumeZone(around.storage),
+        topology.TopologySpread(around.census),
+        topology.InterPodAffinity(around.spaces, around.census),
+    )
+
+
+def default_scorers(around: Surroundings) -> tuple[Scorer, ...]:
+    """With the real scheduler's weights."""
+    return (
+        scores.PreferredTaints(),
+        scores.PreferredAffinity(),
+        scores.Allocation(),
+        scores.PreferredSpread(around.census),
+        scores.PreferredNeighbours(around.spaces, around.census),
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,12 +62,15 @@ class Decision:
     node: str | None
     rejections: Mapping[str, Rejection]
     total: int
+    refusal: str = ""  # why no node does, whatever they are like
 
     @property
     def message(self) -> str:
         """Why no node does, counted by reason, in the real scheduler's words; without what preemption says."""
         if self.total == 0:
             return "no nodes available to schedule pods"
+        if self.refusal:
+            return f"0/{self.total} nodes are available: {self.refusal}."
         reasons: Counter[str] = Counter()
         for rejection in self.rejections.values():
             reasons.update(rejection.reasons)
@@ -60,30 +87,39 @@ class Framework:
 
     def __init__(
         self,
-        filters: Sequence[Filter] = DEFAULT_FILTERS,
-        scorers: Sequence[Scorer] = DEFAULT_SCORERS,
+        around: Surroundings | None = None,
         *,
         most_candidates: int = MOST_CANDIDATES,
     ) -> None:
-        self._filters = filters
-        self._scorers = scorers
+        around = around or Surroundings()
+        self._filters = default_filters(around)
+        self._scorers = default_scorers(around)
         self._most_candidates = most_candidates
         self._start = 0
 
-    def decide(self, pod: PodInfo, nodes: Mapping[str, NodeInfo]) -> Decision:
+    def decide(
+        self, pod: PodInfo, nodes: Mapping[str, NodeInfo], nominated: Nominated | None = None
+    ) -> Decision:
         """Filter, then weigh; among equals the next in turn."""
-        prepared = self.prepare(pod, nodes)
+        try:
+            prepared = self.prepare(pod, nodes)
+        except NoNodeDoes as refusal:
+            return Decision(node=None, rejections={}, total=len(nodes), refusal=str(refusal))
+        nominated = nominated or {}
         rejections: dict[str, Rejection] = {}
         candidates: list[NodeInfo] = []
         names = list(nodes)
         if pod.nominated is not None and pod.nominated in nodes:  # room was made for it there
             names.remove(pod.nominated)
-            if self.check(prepared, pod, nodes[pod.nominated]) is None:
+            if self.passes(prepared, pod, nodes[pod.nominated], nodes, nominated) is None:
                 return Decision(node=pod.nominated, rejections={}, total=len(nodes))
             names.append(pod.nominated)
         start = self._start % len(names) if names else 0
         for name in (*names[start:], *names[:start]):
-            rejection = self.check(prepared, pod, nodes[name])
+            if name in nominated:
+                rejection = self.passes(prepared, pod, nodes[name], nodes, nominated)
+            else:
+                rejection = self.check(prepared, pod, nodes[name])
             if rejection is None:
                 candidates.append(nodes[name])
                 if len(candidates) >= self._most_candidates:
@@ -108,6 +144,26 @@ class Framework:
                 return rejection
         return None
 
+    def passes(
+        self,
+        prepared: list[tuple[Filter, Any]],
+        pod: PodInfo,
+        node: NodeInfo,
+        nodes: Mapping[str, NodeInfo],
+        nominated: Nominated,
+    ) -> Rejection | None:
+        """The first objection to a node, on which room is kept for pods that are as important and have cleared it."""
+        waiting = nominated.get(node.name)
+        held = [one for one in waiting.values() if _keeps_from(one, pod)] if waiting else []
+        if held:
+            full = node.having(held)
+            looks = pod.looks_around or any(one.looks_around for one in held)
+            again = self.prepare(pod, {**nodes, node.name: full}) if looks else prepared
+            rejection = self.check(again, pod, full)
+            if rejection is not None:
+                return rejection
+        return self.check(prepared, pod, node)
+
     def _best(self, pod: PodInfo, nodes: list[NodeInfo], every: Mapping[str, NodeInfo]) -> NodeInfo:
         if len(nodes) == 1:
             return nodes[0]
@@ -117,3 +173,7 @@ class Framework:
             for number, value in enumerate(found or ()):
                 totals[number] += int(value) * scorer.weight
         return nodes[totals.index(max(totals))]
+
+
+def _keeps_from(waiting: PodInfo, pod: PodInfo) -> bool:
+    return waiting.uid != pod.uid and waiting.priority >= pod.priority

@@ -6,7 +6,7 @@ the plugins may know; they never see the JSON.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -20,6 +20,7 @@ from kubesim.scheduler.affinity import (
     required,
     spreads,
 )
+from kubesim.scheduler.census import Question
 from kubesim.schema.quantity import parse
 
 Object = dict[str, Any]
@@ -95,6 +96,13 @@ class PodInfo:
     anti_affinity: tuple[PodTerm, ...]
     preferred_affinity: tuple[tuple[int, PodTerm], ...]  # negative weights are anti-affinity
     spreads: tuple[Spread, ...]
+    claims: tuple[str, ...]  # names of persistent volume claims
+    ephemeral: frozenset[str]  # those of them that are made for the pod
+
+    @property
+    def looks_around(self) -> bool:
+        """Whether other pods matter to where it may go."""
+        return bool(self.affinity or self.anti_affinity or self.spreads)
 
     @property
     def key(self) -> str:
@@ -114,10 +122,17 @@ class NodeInfo:
     weighed_cpu: int = 0
     weighed_memory: int = 0
     pods: dict[str, PodInfo] = field(default_factory=dict)  # by uid
+    aloof: dict[str, PodInfo] = field(default_factory=dict)  # those that mind certain others
+    _tallies: dict[Question, int] = field(default_factory=dict)
+    _epoch: object = None
 
     def add(self, pod: PodInfo) -> None:
         """The pod takes its place."""
         self.pods[pod.uid] = pod
+        if pod.anti_affinity:
+            self.aloof[pod.uid] = pod
+        for question in self._tallies:
+            self._tallies[question] += question.matches(pod)
         for name, amount in pod.requests.items():
             self.requested[name] = self.requested.get(name, 0) + amount
         self.weighed_cpu += pod.weighed_cpu
@@ -127,14 +142,39 @@ class NodeInfo:
         """The pod gives its place back."""
         if self.pods.pop(pod.uid, None) is None:
             return
+        self.aloof.pop(pod.uid, None)
+        for question in self._tallies:
+            self._tallies[question] -= question.matches(pod)
         for name, amount in pod.requests.items():
             self.requested[name] -= amount
         self.weighed_cpu -= pod.weighed_cpu
         self.weighed_memory -= pod.weighed_memory
 
+    def count(self, question: Question) -> int:
+        """How many pods are such."""
+        if self._epoch is not question.epoch:
+            self._tallies, self._epoch = {}, question.epoch
+        found = self._tallies.get(question)
+        if found is None:
+            found = self._tallies[question] = sum(map(question.matches, self.pods.values()))
+        return found
+
     def without(self, victims: list[PodInfo]) -> NodeInfo:
         """What the node would be like if these pods were gone."""
-        copy = NodeInfo(
+        copy = self._copy()
+        for victim in victims:
+            copy.remove(victim)
+        return copy
+
+    def having(self, more: Iterable[PodInfo]) -> NodeInfo:
+        """What the node would be like if these pods were there too."""
+        copy = self._copy()
+        for pod in more:
+            copy.add(pod)
+        return copy
+
+    def _copy(self) -> NodeInfo:
+        return NodeInfo(
             name=self.name,
             labels=self.labels,
             taints=self.taints,
@@ -144,10 +184,10 @@ class NodeInfo:
             weighed_cpu=self.weighed_cpu,
             weighed_memory=self.weighed_memory,
             pods=dict(self.pods),
+            aloof=dict(self.aloof),
+            _tallies=dict(self._tallies),
+            _epoch=self._epoch,
         )
-        for victim in victims:
-            copy.remove(victim)
-        return copy
 
 
 def amount(name: str, text: Any) -> int:
@@ -176,6 +216,7 @@ def read_pod(pod: Object) -> PodInfo:
     namespace = metadata["namespace"]
     affinity = spec.get("affinity") or {}
     weighed_cpu, weighed_memory = _weighed(spec)
+    ephemeral = _ephemeral(pod)
     return PodInfo(
         uid=metadata["uid"],
         namespace=namespace,
@@ -208,7 +249,22 @@ def read_pod(pod: Object) -> PodInfo:
         anti_affinity=pod_terms(affinity, "podAntiAffinity", namespace, metadata),
         preferred_affinity=_preferred_terms(affinity, namespace, metadata),
         spreads=spreads(spec, metadata),
+        claims=(*_claims(spec), *sorted(ephemeral)),
+        ephemeral=ephemeral,
     )
+
+
+def _claims(spec: Object) -> list[str]:
+    return [
+        str(one["persistentVolumeClaim"]["claimName"])
+        for one in spec.get("volumes") or ()
+        if "persistentVolumeClaim" in one
+    ]
+
+
+def _ephemeral(pod: Object) -> frozenset[str]:
+    volumes = pod["spec"].get("volumes") or ()
+    return frozenset(f"{pod['metadata']['name']}-{one['name']}" for one in volumes if "ephemeral" in one)
 
 
 def pod_requests(spec: Object) -> dict[str, int]:

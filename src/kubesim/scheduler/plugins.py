@@ -21,11 +21,15 @@ class Rejection:
     final: bool
 
 
+class NoNodeDoes(Exception):
+    """Raised by `prepare`: whatever the nodes are like, the pod cannot be scheduled now; the message says why."""
+
+
 class Filter(Protocol):
     """Takes nodes out."""
 
     def prepare(self, pod: PodInfo, nodes: Mapping[str, NodeInfo]) -> Any:
-        """What `check` needs; None when the plugin has nothing to say about this pod."""
+        """What `check` needs; None when the plugin has nothing to say about this pod. Raises NoNodeDoes."""
 
     def check(self, prepared: Any, pod: PodInfo, node: NodeInfo) -> Rejection | None:
         """Why the pod cannot go there; None when it can."""

@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from kubesim.scheduler.framework import Decision, Framework, histogram
+from kubesim.scheduler.framework import Decision, Framework, Nominated, histogram
 from kubesim.scheduler.model import NodeInfo, PodInfo
 
 _USELESS = "Preemption is not helpful for scheduling"
@@ -24,23 +24,32 @@ class Preemption:
     node: str | None = None
     victims: tuple[PodInfo, ...] = ()
     message: str = ""
+    waits: bool = False  # room is being made already
 
 
 def preempt(
-    framework: Framework, pod: PodInfo, nodes: Mapping[str, NodeInfo], decision: Decision
+    framework: Framework,
+    pod: PodInfo,
+    nodes: Mapping[str, NodeInfo],
+    decision: Decision,
+    nominated: Nominated | None = None,
 ) -> Preemption:
     """Where room could be made for a pod that fits nowhere."""
+    if decision.refusal:
+        return Preemption(message="not found")  # what the real one's own look at device claims ends with
     if not pod.preempts:
         return Preemption(message="preemption: not eligible due to preemptionPolicy=Never.")
     if pod.nominated is not None and pod.nominated in nodes and _is_clearing(pod, nodes[pod.nominated]):
-        return Preemption(message="preemption: not eligible due to terminating pod on the nominated node.")
+        return Preemption(
+            message="preemption: not eligible due to terminating pod on the nominated node.", waits=True
+        )
     found: dict[str, tuple[PodInfo, ...]] = {}
     reasons: Counter[str] = Counter()
     for name, rejection in decision.rejections.items():
         if rejection.final:
             reasons[_USELESS] += 1
             continue
-        victims = _victims(framework, pod, nodes, nodes[name])
+        victims = _victims(framework, pod, nodes, nodes[name], nominated or {})
         if victims:
             found[name] = victims
         else:
@@ -59,25 +68,35 @@ def _is_clearing(pod: PodInfo, node: NodeInfo) -> bool:
 
 
 def _victims(
-    framework: Framework, pod: PodInfo, nodes: Mapping[str, NodeInfo], node: NodeInfo
+    framework: Framework,
+    pod: PodInfo,
+    nodes: Mapping[str, NodeInfo],
+    node: NodeInfo,
+    nominated: Nominated,
 ) -> tuple[PodInfo, ...]:
     lower = sorted(
         (other for other in node.pods.values() if other.priority < pod.priority),
         key=lambda other: (-other.priority, other.created, other.name),
     )
-    if not lower or not _fits(framework, pod, nodes, node.without(lower)):
+    if not lower or not _fits(framework, pod, nodes, node.without(lower), nominated):
         return ()
     victims = list(lower)
     for spared in lower:
         rest = [one for one in victims if one is not spared]
-        if _fits(framework, pod, nodes, node.without(rest)):
+        if _fits(framework, pod, nodes, node.without(rest), nominated):
             victims = rest
     return tuple(victims)
 
 
-def _fits(framework: Framework, pod: PodInfo, nodes: Mapping[str, NodeInfo], changed: NodeInfo) -> bool:
+def _fits(
+    framework: Framework,
+    pod: PodInfo,
+    nodes: Mapping[str, NodeInfo],
+    changed: NodeInfo,
+    nominated: Nominated,
+) -> bool:
     world = {**nodes, changed.name: changed}
-    return framework.check(framework.prepare(pod, world), pod, changed) is None
+    return framework.passes(framework.prepare(pod, world), pod, changed, world, nominated) is None
 
 
 def _cost(victims: tuple[PodInfo, ...]) -> tuple[int, int, int]:

@@ -18,8 +18,10 @@ def binding(pod: PodInfo, node: str) -> Object:
     }
 
 
-def unschedulable(pod: PodInfo, message: str, now: datetime, nominated: str | None) -> Object:
-    """The status patch of a pod that fits nowhere."""
+def unschedulable(
+    pod: PodInfo, message: str, now: datetime, nominated: str | None, *, clears: bool = False
+) -> Object:
+    """The status patch of a pod that fits nowhere; `clears` takes an earlier nomination back."""
     condition = {
         "type": "PodScheduled",
         "status": "False",
@@ -30,7 +32,7 @@ def unschedulable(pod: PodInfo, message: str, now: datetime, nominated: str | No
         "lastTransitionTime": seconds(now),
     }
     status: Object = {"conditions": [condition]}
-    if nominated:
+    if nominated or clears:
         status["nominatedNodeName"] = nominated
     return {"status": status}
 
@@ -58,6 +60,11 @@ def scheduled_event(pod: PodInfo, node: str, scheduler: str, now: datetime) -> O
 def failed_event(pod: PodInfo, message: str, scheduler: str, now: datetime) -> Object:
     """Said when the reason is new."""
     return _event(pod, "Warning", "FailedScheduling", "Scheduling", message, scheduler, now)
+
+
+def series(count: int, now: datetime) -> Object:
+    """How often an event has been said."""
+    return {"count": count, "lastObservedTime": now.strftime("%Y-%m-%dT%H:%M:%S.%fZ")}
 
 
 def preempted_event(victim: PodInfo, pod: PodInfo, node: str, scheduler: str, now: datetime) -> Object:

@@ -4,49 +4,34 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from kubesim.scheduler.affinity import Spaces
+from kubesim.scheduler.census import Census
 from kubesim.scheduler.model import NodeInfo, PodInfo
-from kubesim.scheduler.topology import count
+from kubesim.scheduler.topology import counted, meant
 
 _BEST = 100.0
 
 
-class LeastAllocated:
-    """Prefers nodes of whose CPU and memory the most would be left."""
+class Allocation:
+    """Prefers nodes of whose CPU and memory the most would be left, and on which both would be used to one degree.
+
+    Two plugins of the real scheduler (LeastAllocated, BalancedAllocation, each of weight 1) at the price of one.
+    """
 
     weight = 1
 
     def scores(
         self, pod: PodInfo, nodes: Sequence[NodeInfo], every: Mapping[str, NodeInfo]
     ) -> list[float] | None:
-        return [sum(_left(share) for share in shares(pod, node)) / 2 for node in nodes]
-
-
-class Balanced:
-    """Prefers nodes on which CPU and memory would be used to the same degree."""
-
-    weight = 1
-
-    def scores(
-        self, pod: PodInfo, nodes: Sequence[NodeInfo], every: Mapping[str, NodeInfo]
-    ) -> list[float] | None:
-        found = []
+        found: list[float] = []
+        wanted_cpu, wanted_memory = pod.weighed_cpu, pod.weighed_memory
         for node in nodes:
-            cpu, memory = (min(share, 1.0) for share in shares(pod, node))
-            found.append((1 - abs(cpu - memory) / 2) * _BEST)
+            cpu, memory = node.allocatable.get("cpu"), node.allocatable.get("memory")
+            cpu_share = min(1.0, (node.weighed_cpu + wanted_cpu) / cpu) if cpu else 1.0
+            memory_share = min(1.0, (node.weighed_memory + wanted_memory) / memory) if memory else 1.0
+            left = int((2 - cpu_share - memory_share) * 50)
+            found.append(left + int(100 - abs(cpu_share - memory_share) * 50))
         return found
-
-
-def shares(pod: PodInfo, node: NodeInfo) -> tuple[float, float]:
-    """Which part of the node's CPU and memory would be taken."""
-    cpu, memory = node.allocatable.get("cpu", 0), node.allocatable.get("memory", 0)
-    return (
-        (node.weighed_cpu + pod.weighed_cpu) / cpu if cpu else 1.0,
-        (node.weighed_memory + pod.weighed_memory) / memory if memory else 1.0,
-    )
-
-
-def _left(share: float) -> float:
-    return max(0.0, 1 - share) * _BEST
 
 
 class PreferredAffinity:
@@ -75,6 +60,8 @@ class PreferredTaints:
     def scores(
         self, pod: PodInfo, nodes: Sequence[NodeInfo], every: Mapping[str, NodeInfo]
     ) -> list[float] | None:
+        if not any(node.taints for node in nodes):
+            return None
         minded = [
             sum(
                 taint.effect == "PreferNoSchedule" and not any(one.covers(taint) for one in pod.tolerations)
@@ -92,6 +79,9 @@ class PreferredSpread:
 
     weight = 2
 
+    def __init__(self, census: Census) -> None:
+        self._census = census
+
     def scores(
         self, pod: PodInfo, nodes: Sequence[NodeInfo], every: Mapping[str, NodeInfo]
     ) -> list[float] | None:
@@ -101,10 +91,11 @@ class PreferredSpread:
         totals = [0.0] * len(nodes)
         for spread in soft:
             counts: dict[str, int] = {}
+            question = counted(self._census, spread, pod)
             for node in every.values():
                 domain = node.labels.get(spread.topology)
                 if domain is not None:
-                    counts[domain] = counts.get(domain, 0) + count(spread, pod, node)
+                    counts[domain] = counts.get(domain, 0) + node.count(question)
             worst = max(counts.values(), default=0) + 1
             for number, node in enumerate(nodes):
                 domain = node.labels.get(spread.topology)
@@ -117,18 +108,23 @@ class PreferredNeighbours:
 
     weight = 2
 
+    def __init__(self, spaces: Spaces, census: Census) -> None:
+        self._spaces = spaces
+        self._census = census
+
     def scores(
         self, pod: PodInfo, nodes: Sequence[NodeInfo], every: Mapping[str, NodeInfo]
     ) -> list[float] | None:
         if not pod.preferred_affinity:
             return None
         domains: dict[tuple[str, str], int] = {}
-        for node in every.values():
-            for other in node.pods.values():
-                for weight, term in pod.preferred_affinity:
-                    domain = node.labels.get(term.topology)
-                    if domain is not None and term.matches(other.namespace, other.labels):
-                        domains[term.topology, domain] = domains.get((term.topology, domain), 0) + weight
+        for weight, term in pod.preferred_affinity:
+            question = meant(self._census, term, self._spaces)
+            for node in every.values():
+                domain = node.labels.get(term.topology)
+                if domain is not None and (found := node.count(question)):
+                    key = term.topology, domain
+                    domains[key] = domains.get(key, 0) + weight * found
         keys = {term.topology for _, term in pod.preferred_affinity}
         totals = [
             sum(domains.get((key, node.labels[key]), 0) for key in keys if key in node.labels)

@@ -6,7 +6,8 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from kubesim.scheduler.affinity import PodTerm, Spread
+from kubesim.scheduler.affinity import PodTerm, Spaces, Spread
+from kubesim.scheduler.census import Census, Question
 from kubesim.scheduler.filters import wants
 from kubesim.scheduler.model import NodeInfo, PodInfo
 from kubesim.scheduler.plugins import Rejection
@@ -31,9 +32,12 @@ class _Domains:
 class TopologySpread:
     """topologySpreadConstraints with DoNotSchedule."""
 
+    def __init__(self, census: Census) -> None:
+        self._census = census
+
     def prepare(self, pod: PodInfo, nodes: Mapping[str, NodeInfo]) -> list[_Domains] | None:
         hard = [one for one in pod.spreads if one.hard]
-        return [domains(one, pod, nodes) for one in hard] or None
+        return [domains(one, pod, nodes, counted(self._census, one, pod)) for one in hard] or None
 
     def check(self, prepared: list[_Domains], pod: PodInfo, node: NodeInfo) -> Rejection | None:
         for one in prepared:
@@ -45,25 +49,27 @@ class TopologySpread:
         return None
 
 
-def domains(spread: Spread, pod: PodInfo, nodes: Mapping[str, NodeInfo]) -> _Domains:
+def domains(spread: Spread, pod: PodInfo, nodes: Mapping[str, NodeInfo], question: Question) -> _Domains:
     """How many matching pods each domain has."""
     counts: Counter[str] = Counter()
+    picky = spread.honour_affinity and (pod.selector or pod.required)
     for node in nodes.values():
         domain = node.labels.get(spread.topology)
-        if domain is None or (spread.honour_affinity and not wants(pod, node)):
+        if domain is None or (picky and not wants(pod, node)):
             continue
         if spread.honour_taints and not _tolerated(pod, node):
             continue
-        counts[domain] += count(spread, pod, node)
+        counts[domain] = counts.get(domain, 0) + node.count(question)
     least = min(counts.values(), default=0) if len(counts) >= spread.min_domains else 0
     return _Domains(spread, counts, least, int(spread.selector.matches(pod.labels)))
 
 
-def count(spread: Spread, pod: PodInfo, node: NodeInfo) -> int:
-    """How many pods on the node the constraint counts."""
-    return sum(
-        other.namespace == pod.namespace and not other.deleting and spread.selector.matches(other.labels)
-        for other in node.pods.values()
+def counted(census: Census, spread: Spread, pod: PodInfo) -> Question:
+    """Which pods the constraint counts."""
+    namespace, selector = pod.namespace, spread.selector
+    return census.ask(
+        ("spread", namespace, selector),
+        lambda other: other.namespace == namespace and not other.deleting and selector.matches(other.labels),
     )
 
 
@@ -87,22 +93,35 @@ class _Neighbours:
 class InterPodAffinity:
     """Required affinity and anti-affinity to other pods, and what the pods that are there think of this one."""
 
+    def __init__(self, spaces: Spaces, census: Census) -> None:
+        self._spaces = spaces
+        self._census = census
+
     def prepare(self, pod: PodInfo, nodes: Mapping[str, NodeInfo]) -> _Neighbours | None:
         affinity: Counter[tuple[int, str]] = Counter()
         anti_affinity: Counter[tuple[int, str]] = Counter()
         forbidden: set[tuple[str, str]] = set()
-        own = bool(pod.affinity or pod.anti_affinity)
-        for node in nodes.values():
-            for other in node.pods.values():
-                if other.anti_affinity:
-                    forbidden.update(_wanted_apart(other, pod, node))
-                if own:
-                    _count(affinity, pod.affinity, other, node)
-                    _count(anti_affinity, pod.anti_affinity, other, node)
-        if not own and not forbidden:
+        for node in [node for node in nodes.values() if node.aloof]:
+            for other in node.aloof.values():
+                forbidden.update(_wanted_apart(other, pod, node, self._spaces))
+        self._count(affinity, pod.affinity, nodes)
+        self._count(anti_affinity, pod.anti_affinity, nodes)
+        if not pod.affinity and not pod.anti_affinity and not forbidden:
             return None
-        first = not affinity and all(term.matches(pod.namespace, pod.labels) for term in pod.affinity)
+        first = not affinity and all(
+            term.matches(pod.namespace, pod.labels, self._spaces) for term in pod.affinity
+        )
         return _Neighbours(affinity, anti_affinity, frozenset(forbidden), first)
+
+    def _count(
+        self, counter: Counter[tuple[int, str]], terms: tuple[PodTerm, ...], nodes: Mapping[str, NodeInfo]
+    ) -> None:
+        for number, term in enumerate(terms):
+            question = meant(self._census, term, self._spaces)
+            for node in nodes.values():
+                domain = node.labels.get(term.topology)
+                if domain is not None and (found := node.count(question)):
+                    counter[number, domain] += found
 
     def check(self, prepared: _Neighbours, pod: PodInfo, node: NodeInfo) -> Rejection | None:
         for number, term in enumerate(pod.affinity):
@@ -120,18 +139,17 @@ class InterPodAffinity:
         return None
 
 
-def _wanted_apart(other: PodInfo, pod: PodInfo, node: NodeInfo) -> list[tuple[str, str]]:
+def _wanted_apart(other: PodInfo, pod: PodInfo, node: NodeInfo, spaces: Spaces) -> list[tuple[str, str]]:
     return [
         (term.topology, node.labels[term.topology])
         for term in other.anti_affinity
-        if term.topology in node.labels and term.matches(pod.namespace, pod.labels)
+        if term.topology in node.labels and term.matches(pod.namespace, pod.labels, spaces)
     ]
 
 
-def _count(
-    counter: Counter[tuple[int, str]], terms: tuple[PodTerm, ...], other: PodInfo, node: NodeInfo
-) -> None:
-    for number, term in enumerate(terms):
-        domain = node.labels.get(term.topology)
-        if domain is not None and term.matches(other.namespace, other.labels):
-            counter[number, domain] += 1
+def meant(census: Census, term: PodTerm, spaces: Spaces) -> Question:
+    """Which pods the term speaks of."""
+    return census.ask(
+        ("term", term.namespaces, term.by_labels, term.selector),
+        lambda other: term.matches(other.namespace, other.labels, spaces),
+    )

@@ -9,6 +9,7 @@ before anybody sees it, so that what was acknowledged or watched can never be ta
 from kubesim.store.errors import (
     Compacted,
     CorruptStore,
+    DiskFull,
     KeyExists,
     KeyMissing,
     RevisionMismatch,
@@ -18,9 +19,10 @@ from kubesim.store.errors import (
     StoreError,
     StoreInUse,
 )
+from kubesim.store.history import HistoryLimits
 from kubesim.store.opening import open_store, verify
 from kubesim.store.records import Change, ChangeType, Stored
-from kubesim.store.store import HistoryLimits, Store
+from kubesim.store.store import Store
 from kubesim.store.table import Page, Table
 
 __all__ = [
@@ -28,6 +30,7 @@ __all__ = [
     "ChangeType",
     "Compacted",
     "CorruptStore",
+    "DiskFull",
     "HistoryLimits",
     "KeyExists",
     "KeyMissing",

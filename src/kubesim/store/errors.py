@@ -6,7 +6,8 @@
     ├── RevisionMismatch    update, delete: the object has changed since it was read
     ├── Compacted           the history back to that revision is no longer kept
     ├── RevisionTooLarge    that revision has not been reached within the time that the caller waits
-    ├── StorageFailed       the disk refused (full, read-only, broken); nothing of the write is kept
+    ├── StorageFailed       the disk failed; no write is taken until it has been found out what is on it
+    │   └── DiskFull        the disk has no room; nothing of the write is kept
     ├── StoreClosed         the store has been closed
     ├── StoreInUse          another process has the same directory open
     └── CorruptStore        the data on disk is damaged; it is left exactly as it is
@@ -62,7 +63,14 @@ class RevisionTooLarge(StoreError):
 
 
 class StorageFailed(StoreError):
-    """The disk refused the write; nothing of it is kept."""
+    """The disk failed: the write is not seen by anybody, and the next one is taken only if the disk can be trusted
+    again."""
+
+    remedy = "look at the disk that holds the cluster's data (dmesg), then repeat the request"
+
+
+class DiskFull(StorageFailed):
+    """The disk has no room for the write; nothing of it is kept."""
 
     remedy = "free space on the disk that holds the cluster's data, then repeat the request"
 

@@ -5,12 +5,15 @@ the disk further changes gather, and the next transaction takes them all: group 
 truth: the newest row of a name is the object, older ones are history until compaction removes them. Each row
 carries a checksum, and a marker file beside the database says that there has to be one, so that damage is
 found when the store is opened and not when a client reads nonsense. Nothing here knows what the bytes mean.
+
+When the disk fails (not when it is merely full) nobody can know what of the last transaction is on it: pages that
+could not be synced count as clean afterwards. Then nothing more is written until the database has been closed, opened
+again, written through to the disk, and brought back to the last revision that was reported as durable.
 """
 
 from __future__ import annotations
 
 import contextlib
-import os
 import queue
 import sqlite3
 import threading
@@ -19,26 +22,10 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from kubesim.store.errors import CorruptStore, StorageFailed, StoreInUse
+from kubesim.store.database import connect, damage_of
+from kubesim.store.errors import CorruptStore, DiskFull, StorageFailed, StoreError
 
-DATABASE = "objects.db"
-MARKER = "store.format"
-FORMAT = "kubesim-store 1\n"
 MAX_BATCH = 512
-
-_SCHEMA = """
-CREATE TABLE log (
-    revision INTEGER PRIMARY KEY,  -- of the store: grows by one with each write
-    type INTEGER NOT NULL,         -- ChangeType; a deletion's row holds the last state
-    resource TEXT NOT NULL,
-    name TEXT NOT NULL,
-    created INTEGER NOT NULL,      -- revision of the creation of this object
-    data BLOB NOT NULL,
-    checksum INTEGER NOT NULL      -- crc32 over all the other columns
-) STRICT;
-CREATE TABLE meta (name TEXT PRIMARY KEY, value INTEGER NOT NULL) STRICT;
-INSERT INTO meta VALUES ('compacted', 0), ('revision', 0);
-"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,13 +60,15 @@ class Journal:
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
-        self._connection = _open(directory)
+        self._connection = connect(directory)
         self._queue: queue.SimpleQueue[_Append | _Compact | None] = queue.SimpleQueue()
         self._failed_epoch = -1
         self._owed: list[_Compact] = []
+        self._doubtful = False
         self._thread: threading.Thread | None = None
         try:
             self.compacted, self.revision = self._read_meta()
+            self._durable = self.revision
         except BaseException:
             self._connection.close()
             raise
@@ -91,7 +80,7 @@ class Journal:
             "SELECT revision, type, resource, name, created, data, checksum FROM log ORDER BY revision"
         )
         while True:
-            with _damage(self._directory):
+            with damage_of(self._directory):
                 batch = cursor.fetchmany(500)
             if not batch:
                 break
@@ -129,10 +118,13 @@ class Journal:
         if self._thread is not None:
             self._queue.put(None)
             self._thread.join()
+        if self._doubtful:
+            with contextlib.suppress(sqlite3.Error, StoreError):
+                self._reopen()
         self._connection.close()
 
     def _read_meta(self) -> tuple[int, int]:
-        with _damage(self._directory):
+        with damage_of(self._directory):
             meta = dict(self._connection.execute("SELECT name, value FROM meta").fetchall())
         if not {"compacted", "revision"} <= meta.keys():
             raise CorruptStore(self._directory, "its own description is incomplete")
@@ -153,18 +145,53 @@ class Journal:
                 continue
             self._owed = []
             try:
+                if self._doubtful:
+                    self._reopen()
                 self._commit(rows, compactions)
-            except sqlite3.Error as error:
+            except (sqlite3.Error, StoreError) as error:
                 self._owed = compactions
-                with contextlib.suppress(sqlite3.Error):
-                    self._connection.rollback()
+                failure = self._failure(error)
                 epochs = [item.epoch for item in batch if isinstance(item, _Append)]
                 if epochs:
                     self._failed_epoch = max(epochs)
-                    on_failed(self._failed_epoch, StorageFailed(f"the disk refused the write: {error}"))
+                    on_failed(self._failed_epoch, failure)
             else:
                 if rows:
-                    on_durable(rows[-1].revision)
+                    self._durable = rows[-1].revision
+                    on_durable(self._durable)
+
+    def _failure(self, error: sqlite3.Error | StoreError) -> StorageFailed:
+        """Undo the transaction; what to tell those who wait for it."""
+        code = getattr(error, "sqlite_errorcode", None)
+        try:
+            self._connection.rollback()
+        except sqlite3.Error:
+            self._doubtful = True
+        if code == sqlite3.SQLITE_FULL:
+            return DiskFull(f"the disk refused the write: {error}")
+        self._doubtful = True
+        if (
+            code == sqlite3.SQLITE_IOERR_WRITE
+        ):  # a quota, or a limit on the size of files: the kernel has no room for it
+            return DiskFull(f"the disk refused the write: {error}")
+        return StorageFailed(f"the disk failed: {error}")
+
+    def _reopen(self) -> None:
+        """Find out what is on disk after a failure, and go back to what was reported."""
+        with contextlib.suppress(sqlite3.Error):
+            self._connection.close()
+        self._connection = connect(self._directory, check=False)
+        busy = self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]
+        _, revision = self._read_meta()
+        if busy or revision < self._durable:
+            raise CorruptStore(
+                self._directory, f"it has lost revision {self._durable}, which was acknowledged"
+            )
+        self._connection.execute("BEGIN IMMEDIATE")
+        self._connection.execute("DELETE FROM log WHERE revision > ?", (self._durable,))
+        self._connection.execute("UPDATE meta SET value = ? WHERE name = 'revision'", (self._durable,))
+        self._connection.execute("COMMIT")
+        self._doubtful = False
 
     def _next_batch(self) -> list[_Append | _Compact] | None:
         batch: list[_Append | _Compact] = []
@@ -195,76 +222,3 @@ class Journal:
             connection.executemany("DELETE FROM log WHERE revision = ?", [(r,) for r in item.revisions])
             connection.execute("UPDATE meta SET value = ? WHERE name = 'compacted'", (item.compacted,))
         connection.execute("COMMIT")
-
-
-@contextlib.contextmanager
-def _damage(directory: Path) -> Iterator[None]:
-    """What SQLite says while it reads means damage, unless it says that somebody else is there."""
-    try:
-        yield
-    except sqlite3.OperationalError as error:
-        if error.sqlite_errorcode & 0xFF in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
-            raise StoreInUse(directory) from error
-        raise CorruptStore(directory, str(error)) from error
-    except sqlite3.DatabaseError as error:
-        raise CorruptStore(directory, str(error)) from error
-
-
-def _open(directory: Path) -> sqlite3.Connection:
-    database, marker = directory / DATABASE, directory / MARKER
-    _check_marker(directory, database, marker)
-    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-    expected = marker.exists()
-    connection = sqlite3.connect(database, isolation_level=None, check_same_thread=False, timeout=1.0)
-    try:
-        with _damage(directory):
-            connection.execute("PRAGMA locking_mode = EXCLUSIVE")
-            connection.execute("BEGIN IMMEDIATE")
-            tables = {
-                name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")
-            }
-            connection.execute("ROLLBACK")
-            if not {"log", "meta"} <= tables:
-                if expected or tables:
-                    raise CorruptStore(directory, f"{DATABASE} has lost its tables")
-                connection.executescript(f"BEGIN IMMEDIATE; {_SCHEMA} COMMIT;")
-            mode = connection.execute("PRAGMA journal_mode = WAL").fetchone()[0]
-            if mode != "wal":
-                raise CorruptStore(directory, f"the database cannot be put into WAL mode, it stays in {mode}")
-            connection.execute("PRAGMA synchronous = FULL")
-            damage = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
-            if damage != "ok":
-                raise CorruptStore(directory, str(damage))
-        if not expected:
-            _write_marker(directory, marker)
-    except BaseException:
-        connection.close()
-        raise
-    return connection
-
-
-def _check_marker(directory: Path, database: Path, marker: Path) -> None:
-    if not marker.exists():
-        return
-    try:
-        text = marker.read_text()
-    except (OSError, UnicodeDecodeError) as error:
-        raise CorruptStore(directory, f"{MARKER} cannot be read ({error})") from error
-    if text != FORMAT:
-        raise CorruptStore(directory, f"{MARKER} names a format that this version does not know")
-    if not database.exists():
-        raise CorruptStore(directory, f"{DATABASE} is missing")
-
-
-def _write_marker(directory: Path, marker: Path) -> None:
-    handle = os.open(marker, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    try:
-        os.write(handle, FORMAT.encode())
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-    parent = os.open(directory, os.O_RDONLY)
-    try:
-        os.fsync(parent)
-    finally:
-        os.close(parent)

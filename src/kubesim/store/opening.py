@@ -5,9 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
+from kubesim.store.database import DATABASE, MARKER
 from kubesim.store.errors import CorruptStore, StoreError
-from kubesim.store.journal import DATABASE, MARKER, Journal
-from kubesim.store.store import HistoryLimits, Store
+from kubesim.store.history import HistoryLimits
+from kubesim.store.journal import Journal
+from kubesim.store.store import Store
 
 StoreMode = Literal["memory", "durable"]
 

@@ -15,6 +15,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from kubesim.store.errors import (
+    Compacted,
     KeyExists,
     KeyMissing,
     RevisionMismatch,
@@ -22,6 +23,7 @@ from kubesim.store.errors import (
     StorageFailed,
     StoreClosed,
 )
+from kubesim.store.history import History, HistoryLimits
 from kubesim.store.journal import Journal, Row
 from kubesim.store.records import Change, ChangeType, Stored
 from kubesim.store.table import Table
@@ -30,15 +32,8 @@ Encode = Callable[[int], bytes]
 """Makes the bytes of an object, given the revision that it will have."""
 
 COMPACT_BATCH = 1000
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class HistoryLimits:
-    """How much of the past is kept for watches that resume and pages that are still being read."""
-
-    changes: int = 50_000
-    retained: int = 32 * 1024 * 1024
-    """Bytes of states that nothing but history needs."""
+AGING = 0.1
+"""How often old history is looked for, as a part of the age that it may reach."""
 
 
 @dataclass(slots=True, eq=False)
@@ -53,14 +48,13 @@ class Store:
     def __init__(self, journal: Journal | None = None, limits: HistoryLimits | None = None) -> None:
         self.revision = 0
         """The newest revision that readers can see."""
-        self._limits = limits or HistoryLimits()
         self._tables: dict[str, Table] = {}
-        self._history: deque[Change] = deque()
-        self._retained = 0
-        self._compacted = 0
-        self._compactable: list[int] = []
+        self._history = History(
+            limits or HistoryLimits(), self._forgotten, journal.compacted if journal is not None else 0
+        )
+        self._aging: asyncio.TimerHandle | None = None
         self._last_assigned = 0
-        self._heads: dict[tuple[str, str], Stored | None] = {}
+        self._heads: dict[tuple[str, str], Change] = {}
         self._writes: deque[_Write] = deque()
         self._epoch = 0
         self._journal = journal
@@ -76,8 +70,18 @@ class Store:
         """The table of a resource; it is there as soon as it is asked for."""
         table = self._tables.get(resource)
         if table is None:
-            table = self._tables[resource] = Table(resource, self._compacted)
+            table = self._tables[resource] = Table(resource, self.compacted)
         return table
+
+    @property
+    def compacted(self) -> int:
+        """The history up to this revision is no longer whole."""
+        return self._history.compacted
+
+    def kept(self, revision: int) -> None:
+        """Raises Compacted when the state of the whole store at this revision is no longer known."""
+        if revision < self.compacted:
+            raise Compacted(revision, self.compacted)
 
     def tables(self) -> list[Table]:
         return list(self._tables.values())
@@ -90,9 +94,9 @@ class Store:
     def head(self, resource: str, name: str) -> Stored | None:
         """The newest state, on disk or not: the one that a write is checked against."""
         if self._heads:
-            key = (resource, name)
-            if key in self._heads:
-                return self._heads[key]
+            change = self._heads.get((resource, name))
+            if change is not None:
+                return change.stored if change.type is not ChangeType.DELETED else None
         return self.get(resource, name)
 
     async def reach(self, revision: int, timeout: float) -> None:
@@ -133,11 +137,18 @@ class Store:
         stored = Stored(resource, name, revision, previous.created, encode(revision))
         return await self._commit(Change(ChangeType.DELETED, stored, previous))
 
+    async def written(self) -> None:
+        """Wait until the writes that are under way now are on disk, or have failed."""
+        if self._writes:
+            await asyncio.wait({self._writes[-1].done})
+
     async def close(self) -> None:
         """Wait for the writes that are under way, then let go of the disk."""
         if self._closed:
             return
         self._closed = True
+        if self._aging is not None:
+            self._aging.cancel()
         if self._journal is not None:
             await asyncio.get_running_loop().run_in_executor(None, self._journal.close)
             await asyncio.sleep(0)  # what the writer thread has reported last is applied before this returns
@@ -164,11 +175,12 @@ class Store:
         self._last_assigned = stored.revision
         if self._journal is None:
             self._apply(change)
+            self._moved(asyncio.get_running_loop())
             return stored
         loop = self._attach(self._journal)
         write = _Write(change, loop.create_future())
         self._writes.append(write)
-        self._heads[stored.resource, stored.name] = stored if change.type is not ChangeType.DELETED else None
+        self._heads[stored.resource, stored.name] = change
         row = Row(stored.revision, change.type, stored.resource, stored.name, stored.created, stored.data)
         self._journal.append(row, self._epoch)
         return await write.done
@@ -177,24 +189,24 @@ class Store:
         if self._loop is None:
             loop = self._loop = asyncio.get_running_loop()
             journal.start(
-                lambda revision: _from_thread(loop, self._durable, revision),
+                lambda revision: _from_thread(loop, self._durable, loop, revision),
                 lambda epoch, error: _from_thread(loop, self._failed, epoch, error),
             )
         return self._loop
 
     # What the journal reports
 
-    def _durable(self, revision: int) -> None:
+    def _durable(self, loop: asyncio.AbstractEventLoop, revision: int) -> None:
         while self._writes and self._writes[0].change.revision <= revision:
             write = self._writes.popleft()
             stored = write.change.stored
             key = (stored.resource, stored.name)
-            head = self._heads.get(key)
-            if head is stored or (head is None and write.change.type is ChangeType.DELETED):
-                self._heads.pop(key, None)
+            if self._heads.get(key) is write.change:
+                del self._heads[key]
             self._apply(write.change)
             if not write.done.done():
                 write.done.set_result(stored)
+        self._moved(loop)
 
     def _failed(self, epoch: int, error: StorageFailed) -> None:
         if epoch < self._epoch:
@@ -212,40 +224,42 @@ class Store:
         stored = change.stored
         self.revision = stored.revision
         self.table(stored.resource).apply(change)
-        self._remember(change)
+        self._history.add(change)
+        self._compact(COMPACT_BATCH)
         if self._revision_waiters:
             for waiter in self._revision_waiters:
                 if not waiter.done():
                     waiter.set_result(None)
 
-    def _remember(self, change: Change) -> None:
-        self._history.append(change)
-        self._retained += change.retained
-        limits = self._limits
-        while len(self._history) > limits.changes or self._retained > limits.retained:
-            self._forget(self._history.popleft())
-        if self._journal is not None and len(self._compactable) >= COMPACT_BATCH:
-            self._journal.compact(self._compactable, self._compacted)
-            self._compactable = []
-
-    def _forget(self, change: Change) -> None:
-        self._retained -= change.retained
-        self._compacted = change.revision
+    def _forgotten(self, change: Change) -> None:
         self._tables[change.stored.resource].forget(change)
-        if change.previous is not None:
-            self._compactable.append(change.previous.revision)
-        if change.type is ChangeType.DELETED:
-            self._compactable.append(change.revision)
+
+    def _moved(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Changes were applied: note when, and see to it that they grow old also if nothing follows."""
+        self._history.passed(loop.time(), self.revision)
+        if self._aging is None:
+            self._aging = loop.call_later(self._history.limits.age * AGING, self._age, loop)
+
+    def _age(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._aging = None
+        self._history.passed(loop.time(), self.revision)
+        self._history.expire(loop.time())
+        self._compact(batch=1)
+        if len(self._history):
+            self._moved(loop)
+
+    def _compact(self, batch: int) -> None:
+        if self._journal is not None and (rows := self._history.removable(batch)):
+            self._journal.compact(rows, self.compacted)
 
     def _load(self, journal: Journal) -> None:
         """Replay the log: rows up to the compacted revision are states, the others are changes as well."""
-        self._compacted = journal.compacted
         states: dict[str, dict[str, Stored]] = {}
         changes: list[Change] = []
         for row in journal.rows():
             type_ = ChangeType(row.type)
             stored = Stored(row.resource, row.name, row.revision, row.created, row.data)
-            if row.revision > self._compacted:
+            if row.revision > journal.compacted:
                 changes.append(Change(type_, stored))
             elif type_ is not ChangeType.DELETED:
                 states.setdefault(row.resource, {})[row.name] = stored

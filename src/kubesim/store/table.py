@@ -18,6 +18,13 @@ from heapq import merge
 from kubesim.store.errors import Compacted
 from kubesim.store.records import Change, ChangeType, Stored
 
+_FEW_WAITERS = 32
+"""So many are woken at once by every change."""
+_SERVING = 20e-6
+"""Seconds that it takes to serve one watcher, about."""
+_LONGEST_GATHERING = 0.02
+"""Seconds that a change waits at most before a crowd is told."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Page:
@@ -44,6 +51,7 @@ class Table:
         self._names: list[str] = []
         self._history: deque[Change] = deque()
         self._waiters: set[asyncio.Future[None]] = set()
+        self._waking: asyncio.TimerHandle | None = None
 
     def __len__(self) -> int:
         return len(self._objects)
@@ -51,9 +59,22 @@ class Table:
     def get(self, name: str) -> Stored | None:
         return self._objects.get(name)
 
-    def all(self, namespace: str | None = None) -> Iterator[Stored]:
-        """Objects in order of their names, of one namespace or of all, as they are now."""
+    def state(self, name: str, at: int) -> Stored | None:
+        """The object as of revision `at`. Raises Compacted."""
+        if at < self.forgotten:
+            raise Compacted(at, self.forgotten)
+        # The oldest of the changes since then knows what was there before it; the newest comes first.
+        found = self._objects.get(name)
+        for change in self._newer(at):
+            if change.stored.name == name:
+                found = change.previous
+        return found
+
+    def all(self, namespace: str | None = None, after: str = "") -> Iterator[Stored]:
+        """Objects in order of their names, of one namespace or of all, after the name `after`, as they are now."""
         low, high = self._range(namespace)
+        if after:
+            low = max(low, bisect_left(self._names, after + "\0", low, high))
         return (self._objects[name] for name in self._names[low:high])
 
     # Pages
@@ -170,7 +191,9 @@ class Table:
         self.last_change = stored.revision
         if self.memo:
             self.memo.clear()
-        if self._waiters:
+        if len(self._waiters) > _FEW_WAITERS:
+            self._wake_soon()
+        elif self._waiters:
             self.wake()
 
     def load(self, states: list[Stored]) -> None:
@@ -190,7 +213,16 @@ class Table:
         self.forgotten = max(self.forgotten, revision)
         self.last_change = max(self.last_change, revision)
 
+    def _wake_soon(self) -> None:
+        """Let changes gather for about as long as it takes to serve one to everybody: a crowd gets them together."""
+        if self._waking is None:
+            delay = min(len(self._waiters) * _SERVING, _LONGEST_GATHERING)
+            self._waking = asyncio.get_running_loop().call_later(delay, self.wake)
+
     def wake(self) -> None:
+        if self._waking is not None:
+            self._waking.cancel()
+            self._waking = None
         waiters, self._waiters = self._waiters, set()
         for waiter in waiters:
             if not waiter.done():

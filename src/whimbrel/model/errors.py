@@ -3,6 +3,7 @@
     WhimError
     ├── InvalidTask            the task, its YAML or an option was refused
     ├── InvalidName            a name that Kubernetes would refuse
+    ├── InvalidConfig          the configuration file was refused
     ├── NotFound               no such cluster, job or request
     │   └── JobNotFound
     ├── Conflict               another operation or an existing cluster is in the way
@@ -75,6 +76,13 @@ class InvalidTask(WhimError):
 
 class InvalidName(InvalidTask):
     """The name was refused."""
+
+
+class InvalidConfig(WhimError):
+    """The configuration file was refused."""
+
+    exit_code = ExitCode.INVALID
+    http_status = 422
 
 
 class NotFound(WhimError):

@@ -120,6 +120,7 @@ class FakeProcess:
         self._input: asyncio.Queue[bytes | None] = asyncio.Queue(4)
         self._code = 0
         self.sizes: list[tuple[int, int]] = []
+        self.resized = asyncio.Event()
         self.closed = asyncio.Event()
 
     async def write_stdin(self, data: bytes) -> None:
@@ -130,6 +131,7 @@ class FakeProcess:
 
     async def resize(self, width: int, height: int) -> None:
         self.sizes.append((width, height))
+        self.resized.set()
 
     async def output(self) -> AsyncIterator[tuple[int, bytes]]:
         match self._command:

@@ -35,6 +35,13 @@ class Kubectl:
     def __init__(self, kubeconfig: Path, home: Path) -> None:
         self._env = {"KUBECONFIG": str(kubeconfig), "HOME": str(home), "PATH": "/usr/bin:/bin"}
 
+    def without_websockets(self) -> None:
+        """From now on speak as kubectl did before 1.31, and as client-go's SPDY executor still does."""
+        self._env |= {
+            "KUBECTL_REMOTE_COMMAND_WEBSOCKETS": "false",
+            "KUBECTL_PORT_FORWARD_WEBSOCKETS": "false",
+        }
+
     async def start(self, *argv: str, stdin: bool = False) -> asyncio.subprocess.Process:
         assert KUBECTL is not None
         return await asyncio.create_subprocess_exec(
@@ -154,8 +161,17 @@ async def test_an_unknown_kind_is_named(kubectl: Kubectl) -> None:
     assert 'no matches for kind "Frob" in version "v1"' in result.err
 
 
-async def test_logs_and_exec_go_through_to_the_kubelet(kubectl: Kubectl, node: FakeNode) -> None:
+async def test_logs_come_from_the_kubelet(kubectl: Kubectl, node: FakeNode) -> None:
     assert await kubectl("logs", "p", "--tail=2") == "line 1\nline 2\n"
+
+
+@pytest.mark.parametrize("transport", ["websockets", "spdy"])
+async def test_exec_and_attach_go_through_to_the_kubelet(
+    kubectl: Kubectl, node: FakeNode, transport: str
+) -> None:
+    if transport == "spdy":
+        kubectl.without_websockets()
+    assert await kubectl("attach", "p") == "attached\n"
     assert await kubectl("exec", "p", "--", "say", "hello", "there") == "hello there\n"
     data = bytes(range(10)) * 100
     assert (await kubectl("exec", "-i", "p", "--", "cat", stdin=data)).encode() == data
@@ -164,6 +180,48 @@ async def test_logs_and_exec_go_through_to_the_kubelet(kubectl: Kubectl, node: F
     failed = await kubectl.run("exec", "p", "--", "fail", "7")
     assert failed.code == 7
     assert "failing" in failed.err
+
+
+@pytest.mark.parametrize("transport", ["websockets", "spdy"])
+async def test_ports_are_forwarded_for_many_connections(
+    kubectl: Kubectl, node: FakeNode, local: Client, transport: str
+) -> None:
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        said = await reader.read()  # to the end: a half-closed connection passes as one
+        writer.write(said.upper())
+        writer.close()
+
+    async def ask(port: int, said: bytes) -> bytes:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(said)
+        writer.write_eof()
+        answered = await reader.read()
+        writer.close()
+        return answered
+
+    if transport == "spdy":
+        kubectl.without_websockets()
+    await local.patch(PODS, "p", {"status": {"phase": "Running"}}, "default", subresource="status")
+    server = await asyncio.start_server(answer, "127.0.0.1", 0)
+    remote = server.sockets[0].getsockname()[1]
+    forwarding = await kubectl.start("port-forward", "pod/p", f":{remote}", "--address=127.0.0.1")
+    assert forwarding.stdout is not None
+    assert forwarding.stderr is not None
+    try:
+        async with asyncio.timeout(30):
+            line = (await forwarding.stdout.readline()).decode()
+            assert line.startswith("Forwarding from 127.0.0.1:"), line
+            port = int(line.split()[2].rpartition(":")[2])
+            said = [bytes([letter]) * 100_000 for letter in b"abcdefgh"]
+            async with server:
+                answers = await asyncio.gather(*(ask(port, one) for one in said))
+            assert answers == [one.upper() for one in said]
+            assert await ask(port, b"nobody listens any more") == b""
+            assert b"connection refused" in await forwarding.stderr.read()
+    finally:
+        if forwarding.returncode is None:
+            forwarding.terminate()
+        await forwarding.communicate()
 
 
 async def test_following_a_log_shows_lines_as_they_come(kubectl: Kubectl, node: FakeNode) -> None:

@@ -8,6 +8,8 @@ from pathlib import Path
 import click
 import pytest
 
+from kubesim.apiserver.faults.kinds import KINDS
+from kubesim.apiserver.faults.presets import PRESETS
 from kubesim.cli.main import cli
 from kubesim.cluster import errors
 from kubesim.cluster.exitcodes import ExitCode
@@ -35,13 +37,24 @@ def test_the_table_of_exit_codes_is_the_registry() -> None:
 
 
 def test_every_command_and_option_is_documented() -> None:
-    page = (DOCS / "README.md").read_text()
+    page = (DOCS / "README.md").read_text() + (DOCS / "faults.md").read_text()
     missing = [path for path, _ in commands(cli) if f"kubesim {path}" not in page]
     for path, command in commands(cli):
         for parameter in command.params:
             options = [one for one in parameter.opts if one.startswith("--")]
             missing += [f"{path} {one}" for one in options if one not in page]
     assert missing == []
+
+
+def test_every_fault_and_what_can_be_said_about_it_is_documented() -> None:
+    page = (DOCS / "faults.md").read_text()
+    choices = {
+        choice for kind in KINDS.values() for one in kind.parameters.values() for choice in one.choices
+    }
+    assert [name for name in (*KINDS, *PRESETS) if f"| `{name}` |" not in page] == []
+    assert [
+        choice for choice in choices if f"`{choice}`" not in page and f"--how {choice}`" not in page
+    ] == []
 
 
 @pytest.mark.parametrize("kind", errors.ClusterError.__subclasses__())

@@ -175,17 +175,34 @@ def test_two_daemons_never_serve_one_cluster(paths: ClusterPaths) -> None:
     assert daemon_of(paths) == first
 
 
-def test_a_creation_that_was_killed_is_carried_on_with(paths: ClusterPaths) -> None:
+@pytest.mark.parametrize(
+    "moment", ["cluster.json", "daemon.log", "daemon.json", "pki/ca.crt", "pki/sa.pub", "store", "kubeconfig"]
+)
+def test_a_creation_that_was_killed_is_carried_on_with(paths: ClusterPaths, moment: str) -> None:
+    """Whatever it had come to: no daemon, one that waits for its keys, one that has just got the word to go."""
     creation = subprocess.Popen([sys.executable, "-m", "kubesim", "create", "cluster", "--name", "c"])
+    sign = Path(os.environ["KUBECONFIG"]) if moment == "kubeconfig" else paths.root / moment
     deadline = time.monotonic() + LIMIT
-    while not paths.record.exists() and time.monotonic() < deadline:
+    while not sign.exists() and time.monotonic() < deadline:
         time.sleep(0.001)
     creation.kill()
     creation.wait()
-    assert state_of("c") == "Creating"
-    assert kubesim("start", "cluster", "--name", "c").returncode == ExitCode.CONFLICT
+    assert sign.exists()
+    if state_of("c") == "Creating":  # else it was quicker than the kill
+        assert kubesim("start", "cluster", "--name", "c").returncode == ExitCode.CONFLICT
     do("create", "cluster", "--name", "c", "--wait", "30s")
     assert state_of("c") == "Running"
+
+
+def test_a_creation_that_was_killed_can_be_deleted(paths: ClusterPaths) -> None:
+    creation = subprocess.Popen([sys.executable, "-m", "kubesim", "create", "cluster", "--name", "c"])
+    deadline = time.monotonic() + LIMIT
+    while not paths.log.exists() and time.monotonic() < deadline:
+        time.sleep(0.001)
+    creation.kill()
+    creation.wait()
+    do("delete", "cluster", "--name", "c")
+    assert not paths.root.exists()
 
 
 def test_a_port_that_is_taken_is_an_error_that_leaves_nothing_behind(paths: ClusterPaths, home: Home) -> None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from kubesim.apiserver.app import ApiServer
 from kubesim.apiserver.inprocess import InProcessTransport
 from kubesim.apiserver.nodes import ExecOptions, LogOptions
 from kubesim.kubelet.process import ProcessKubelet
-from kubesim.store import Store
+from kubesim.store import Store, open_store
 from kubewire.client import Client
 from kubewire.errors import AlreadyExists, NotFound
 from kubewire.resources import CONFIG_MAPS, EVENTS, NODES, PODS, SERVICE_ACCOUNTS
@@ -31,6 +32,7 @@ class NodeCluster:
         self.root = root
         self.api = ApiServer(store)
         self.client = Client(InProcessTransport(self.api))
+        self.sync_every = 60.0
         self.kubelet: ProcessKubelet
         self._task: asyncio.Task[None] | None = None
 
@@ -52,7 +54,9 @@ class NodeCluster:
 
     async def start_kubelet(self) -> None:
         """A kubelet as the daemon would start it; its node is registered when this returns."""
-        self.kubelet = ProcessKubelet(self.client, NODE, self.root, self.api.nodes)
+        self.kubelet = ProcessKubelet(
+            self.client, NODE, self.root, self.api.nodes, sync_every=self.sync_every
+        )
         self._task = asyncio.create_task(self.kubelet.run(), name="the kubelet under test")
         await self.until(self._is_registered, "the node is ready")
 
@@ -160,6 +164,20 @@ class NodeCluster:
 
     def folder(self, pod: Pod) -> Path:
         return self.root / "pods" / pod["metadata"]["uid"]
+
+
+@asynccontextmanager
+async def node_cluster(root: Path) -> AsyncIterator[NodeCluster]:
+    """A cluster in memory whose node is ready."""
+    store = open_store("memory")
+    made = NodeCluster(root, store)
+    await made.open()
+    try:
+        await made.start_kubelet()
+        yield made
+    finally:
+        await made.close()
+        await store.close()
 
 
 def main_state(pod: Pod) -> dict[str, Any]:

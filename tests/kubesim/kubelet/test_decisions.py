@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from kubesim.kubelet.containerfiles import Exit
-from kubesim.kubelet.containers import Attempt, ContainerView, PodView
-from kubesim.kubelet.reconcile import Decision, Start, decide
+from kubesim.kubelet.containers import Attempt, ContainerView, Health, PodView
+from kubesim.kubelet.reconcile import Decision, Kill, Start, decide
 from kubesim.kubelet.records import from_status
 from kubesim.kubelet.status import pod_status
 
@@ -26,8 +26,9 @@ def pod(*names: str, init: tuple[dict[str, Any], ...] = (), **spec: Any) -> dict
     }
 
 
-def running(number: int = 0) -> ContainerView:
-    return ContainerView(current=Attempt(number=number, container_id="process://1", started_at=NOW - 60))
+def running(number: int = 0, **health: Any) -> ContainerView:
+    attempt = Attempt(number=number, container_id="process://1", started_at=NOW - 60)
+    return ContainerView(current=attempt, health=Health(**health))
 
 
 def ended(
@@ -140,6 +141,49 @@ def test_a_sidecar_goes_on_beside_the_containers_and_is_ended_after_them() -> No
     assert reported(look(view, {"side": ended(143), "main": ended(0)}))["phase"] == "Succeeded"
 
 
+def test_what_follows_a_sidecar_waits_until_it_is_up_but_only_the_first_time() -> None:
+    side = {"name": "side", "restartPolicy": "Always", "startupProbe": {}}
+    view = pod("main", init=(side,))
+    assert started(decide(look(view, {"side": running(started=False)}), NOW)) == []
+    assert started(decide(look(view, {"side": running(hook="running")}), NOW)) == []
+    assert started(decide(look(view, {"side": running()}), NOW)) == ["main"]
+    assert started(decide(look(view, {"side": running(started=False), "main": ended(1)}), NOW)) == ["main"]
+
+
+def test_sidecars_are_held_until_what_was_started_after_them_has_ended() -> None:
+    sides = tuple({"name": name, "restartPolicy": "Always"} for name in ("one", "two"))
+    deleted = pod("main", init=sides)
+    deleted["metadata"]["deletionTimestamp"] = NOW_TEXT
+    everyone = {"one": running(), "two": running(), "main": running()}
+    assert decide(look(deleted, everyone), NOW).held == ("one", "two")
+    assert decide(look(deleted, everyone | {"main": ended(0)}), NOW).held == ("one",)
+    assert decide(look(deleted, {"one": running(), "two": ended(0), "main": ended(0)}), NOW).held == ()
+
+
+def test_a_container_that_its_liveness_probe_has_given_up_is_ended_with_the_probes_own_grace() -> None:
+    sick = pod("main", "other", terminationGracePeriodSeconds=40)
+    sick["spec"]["containers"][0]["livenessProbe"] = {"terminationGracePeriodSeconds": 3}
+    known = {"main": running(failed="liveness"), "other": running()}
+    message = "Container main failed liveness probe, will be restarted"
+    assert decide(look(sick, known), NOW).kill == (Kill(container="main", grace=3.0, message=message),)
+    sick["spec"]["restartPolicy"] = "Never"
+    (kill,) = decide(look(sick, {"main": running(failed="startup"), "other": running()}), NOW).kill
+    assert (kill.grace, kill.message) == (40.0, "Container main failed startup probe")
+
+
+def test_a_failed_post_start_hook_ends_its_container() -> None:
+    (kill,) = decide(look(pod(), {"main": running(hook="failed")}), NOW).kill
+    assert kill.message == "FailedPostStartHook"
+
+
+def test_a_container_waits_for_the_post_start_hook_of_the_one_before_it() -> None:
+    view = pod("a", "b")
+    view["spec"]["containers"][0]["lifecycle"] = {"postStart": {"exec": {"command": ["x"]}}}
+    assert started(decide(look(view), NOW)) == ["a"]
+    assert started(decide(look(view, {"a": running(hook="running")}), NOW)) == []
+    assert started(decide(look(view, {"a": running()}), NOW)) == ["b"]
+
+
 def test_a_pod_over_its_deadline_is_stopped_and_has_failed() -> None:
     late = pod(activeDeadlineSeconds=30)
     late["status"] = {"startTime": "2027-01-15T07:59:40Z"}
@@ -178,6 +222,42 @@ def test_a_running_pod_is_ready() -> None:
     assert (container["ready"], container["started"], container["restartCount"]) == (True, True, 0)
     assert container["state"] == {"running": {"startedAt": "2027-01-15T07:59:00Z"}}
     assert (status["podIP"], status["hostIP"]) == ("127.64.0.1", "127.0.0.1")
+
+
+def test_probes_decide_what_is_started_and_ready() -> None:
+    status = reported(look(pod("a", "b"), {"a": running(started=False), "b": running(ready=False)}))
+    assert [(one["started"], one["ready"]) for one in status["containerStatuses"]] == [
+        (False, False),
+        (True, False),
+    ]
+    ready = condition(status, "ContainersReady")
+    assert (ready["reason"], ready["message"]) == (
+        "ContainersNotReady",
+        "containers with unready status: [a b]",
+    )
+
+
+def test_a_sidecar_that_is_not_ready_keeps_the_pod_from_being_ready() -> None:
+    view = pod("main", init=({"name": "side", "restartPolicy": "Always"},))
+    status = reported(look(view, {"side": running(ready=False), "main": running()}))
+    assert condition(status, "Initialized")["status"] == "True"
+    assert condition(status, "Ready")["message"] == "containers with unready status: [side]"
+
+
+def test_a_readiness_gate_has_to_be_opened_by_somebody_else() -> None:
+    gated = pod(readinessGates=[{"conditionType": "ours.example/up"}])
+    view = look(gated, {"main": running()})
+    closed = condition(reported(view), "Ready")
+    assert (closed["status"], closed["reason"]) == ("False", "ReadinessGatesNotReady")
+    assert closed["message"] == (
+        'corresponding condition of pod readiness gate "ours.example/up" does not exist.'
+    )
+    gated["status"] = {"conditions": [{"type": "ours.example/up", "status": "False"}]}
+    assert condition(reported(view), "Ready")["message"] == (
+        'the status of pod readiness gate "ours.example/up" is not "True", but False'
+    )
+    gated["status"]["conditions"][0]["status"] = "True"
+    assert condition(reported(view), "Ready")["status"] == "True"
 
 
 def test_a_pod_that_has_succeeded_says_that_it_is_complete() -> None:

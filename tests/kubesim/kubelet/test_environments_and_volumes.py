@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 from kubesim.kubelet import volumes
 from kubesim.kubelet.environment import ConfigError, Sources, build, host_path, host_variables
 from kubesim.kubelet.expansion import expand
+from kubesim.kubelet.payload import File
 from kubesim.kubelet.references import referred
-from kubesim.kubelet.volumes import File, VolumeError, files_of
+from kubesim.kubelet.volumes import VolumeError, files_of
 
 POD: dict[str, Any] = {
     "metadata": {

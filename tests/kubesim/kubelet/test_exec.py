@@ -119,23 +119,22 @@ async def test_a_terminal_has_the_size_of_the_clients_window_and_tells_of_change
     await stream.aclose()
 
 
-@pytest.mark.xfail(
-    strict=False,
-    raises=TimeoutError,
-    reason="timed out in two of four full runs; the cause is not found",
-)
 async def test_a_terminal_is_the_controlling_one_and_carries_ctrl_c(box: Box, container: Path) -> None:
-    stream = await box.execute(container, "sh", "-c", "tty; echo ready; sleep 100", stdin=True, tty=True)
+    # "ready" comes from the program that is to be interrupted, not from the shell before it starts one: dash 0.5.12
+    # loses a SIGINT that reaches its child between vfork and exec, on any terminal.
+    script = "tty; sh -c 'echo ready; exec sleep 100'; echo not interrupted"
+    stream = await box.execute(container, "sh", "-c", script, stdin=True, tty=True)
     seen = b""
     try:
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(20):
             async for _, piece in stream.output():
                 asked = b"ready" in seen
                 seen += piece
                 if b"ready" in seen and not asked:
                     await stream.write_stdin(b"\x03")
+            assert await stream.exit_code() == 130
         assert b"/dev/pts/" in seen
-        assert await stream.exit_code() == 130
+        assert b"not interrupted" not in seen
     finally:
         await stream.aclose()
 
@@ -151,6 +150,17 @@ async def test_a_client_that_goes_takes_the_commands_session_with_it(box: Box, c
     pids = await _first_lines(stream, 2)
     await stream.aclose()
     await eventually(lambda: not any(map(proc.identify, pids)), "the session of the command is gone")
+
+
+async def test_letting_a_command_go_is_complete_even_when_it_is_cancelled(box: Box, container: Path) -> None:
+    stream = await box.execute(container, "sh", "-c", "echo $$; exec sleep 1000", stdin=True)
+    (pid,) = await _first_lines(stream, 1)
+    closing = asyncio.create_task(stream.aclose())
+    await asyncio.sleep(0)
+    closing.cancel()
+    await asyncio.wait([closing])
+    assert closing.cancelled()
+    await eventually(lambda: proc.identify(pid) is None, "the command is gone")
 
 
 async def test_a_client_that_goes_also_ends_a_command_that_ignores_term(box: Box, container: Path) -> None:

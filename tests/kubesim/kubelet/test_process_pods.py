@@ -11,26 +11,18 @@ import pytest
 
 from kubesim.apiserver.nodes import ExecOptions, NodeError
 from kubesim.kubelet import proc
-from kubesim.store import open_store
 from kubewire.resources import CONFIG_MAPS, LEASES, NODES, SECRETS
 
 from .conftest import eventually, running_state
-from .nodecluster import NODE, NodeCluster, main_state
+from .nodecluster import NODE, NodeCluster, main_state, node_cluster
 
 pytestmark = pytest.mark.anyio
 
 
 @pytest.fixture
 async def cluster(root: Path) -> AsyncIterator[NodeCluster]:
-    store = open_store("memory")
-    made = NodeCluster(root, store)
-    await made.open()
-    try:
-        await made.start_kubelet()
+    async with node_cluster(root) as made:
         yield made
-    finally:
-        await made.close()
-        await store.close()
 
 
 async def test_the_node_is_this_machine_and_its_lease_is_renewed(cluster: NodeCluster) -> None:

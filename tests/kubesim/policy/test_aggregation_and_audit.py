@@ -10,10 +10,14 @@ import pytest
 
 from kubesim.apiserver.app import ApiServer
 from kubesim.apiserver.audit import Audit
+from kubesim.apiserver.serve import serve
 from kubesim.controllers.aggregation import RoleAggregation
 from kubewire.client import Client
+from kubewire.connection import Connection
 from kubewire.errors import Forbidden
+from kubewire.http import HttpTransport
 from kubewire.informer import Informers
+from kubewire.requests import Request
 from kubewire.resources import CLUSTER_ROLES, CONFIG_MAPS, PODS
 
 from .conftest import As
@@ -75,3 +79,21 @@ async def test_the_log_is_turned_over_at_its_size(api: ApiServer, admin: Client,
     for path in tmp_path.iterdir():
         for line in path.read_text().splitlines():
             assert json.loads(line)["kind"] == "Event"
+
+
+async def test_who_cannot_say_who_they_are_leaves_a_line_in_the_audit_log(
+    api: ApiServer, tmp_path: Path
+) -> None:
+    log = tmp_path / "audit.log"
+    api.audit = Audit(log)
+    listening = await serve(api)
+    stranger = HttpTransport(Connection(server=f"http://127.0.0.1:{listening.port}", token="made up"))
+    try:
+        answer = await stranger.send(Request(method="GET", path="/api/v1/pods"), timeout=5)
+    finally:
+        await stranger.aclose()
+        await listening.stop()
+        api.audit.close()
+    (line,) = [json.loads(one) for one in log.read_bytes().splitlines()]
+    assert answer.status == line["responseStatus"]["code"] == 401
+    assert (line["user"], line["verb"], line["objectRef"]["resource"]) == ({}, "list", "pods")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from kubesim.scheduler.cache import Cache
-from kubesim.scheduler.framework import Decision, Framework
+from kubesim.scheduler.framework import Decision, Framework, Surroundings
 from kubesim.scheduler.model import pod_requests, read_pod
 from kubesim.scheduler.preemption import preempt
 
@@ -266,3 +266,44 @@ def test_a_pod_needs_what_its_containers_or_its_largest_init_container_need() ->
     )
     assert found["cpu"] == 4200 + 100  # the init container beside the sidecar that started before it
     assert found["pods"] == 1
+
+
+def test_a_namespace_selector_finds_namespaces_by_their_labels() -> None:
+    spaces = {"default": {}, "team": {"env": "prod"}}
+    other = pod("db", nodeName="a", labels={"app": "db"})
+    other["metadata"]["namespace"] = "team"
+    cache = world(node("a"), node("b"), other)
+
+    def chosen(**where: Any) -> str | None:
+        term = {
+            "labelSelector": {"matchLabels": {"app": "db"}},
+            "topologyKey": "kubernetes.io/hostname",
+            **where,
+        }
+        required = {"requiredDuringSchedulingIgnoredDuringExecution": [term]}
+        wanted = read_pod(pod("web", affinity={"podAffinity": required}))
+        return Framework(Surroundings(spaces=spaces)).decide(wanted, cache.nodes).node
+
+    assert chosen(namespaceSelector={"matchLabels": {"env": "prod"}}) == "a"
+    assert chosen(namespaceSelector={}) == "a"
+    assert chosen(namespaces=["team"]) == "a"
+    assert chosen(namespaceSelector={"matchLabels": {"env": "test"}}) is None
+    assert chosen() is None
+
+
+def test_room_that_was_made_for_an_important_pod_is_not_taken_by_a_lesser_one() -> None:
+    cache = world(node("n"))
+    waiting = read_pod(pod("vip", requests={"cpu": "3"}, priority=10))
+    cache.nominate(waiting, "n")
+    framework = Framework()
+
+    def chosen(wanted: Object) -> str | None:
+        return framework.decide(read_pod(wanted), cache.nodes, cache.nominated).node
+
+    assert chosen(pod("small", requests={"cpu": "1"}, priority=1)) == "n"
+    assert chosen(pod("lesser", requests={"cpu": "2"}, priority=1)) is None
+    assert chosen(pod("equal", requests={"cpu": "2"}, priority=10)) is None
+    assert chosen(pod("greater", requests={"cpu": "2"}, priority=11)) == "n"
+    assert chosen(pod("vip", requests={"cpu": "3"}, priority=10)) == "n"
+    cache.withdraw("uid-vip")
+    assert chosen(pod("lesser", requests={"cpu": "2"}, priority=1)) == "n"

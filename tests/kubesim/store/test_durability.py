@@ -24,7 +24,7 @@ from kubesim.store import (
     open_store,
     verify,
 )
-from kubesim.store.journal import DATABASE, MARKER
+from kubesim.store.database import DATABASE, MARKER
 
 pytestmark = pytest.mark.anyio
 

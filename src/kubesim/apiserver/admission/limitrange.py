@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Iterator
 
 from kubesim import errors
@@ -70,12 +69,12 @@ def _filled(pod: JsonObject, item: JsonObject) -> tuple[JsonObject, list[str]]:
 
 
 class LimitRanges:
-    """Refuses, as a guard of admission."""
+    """Refuses, as a validator of admission."""
 
-    def hold(
-        self, cluster: Cluster, attempt: Attempt, obj: JsonObject
-    ) -> contextlib.AbstractAsyncContextManager[None] | None:
+    async def validate(self, cluster: Cluster, attempt: Attempt, obj: JsonObject | None) -> None:
         resource = attempt.rt.group_resource
+        if obj is None:
+            return
         if resource == "pods":
             applies = attempt.creates("pods") or (
                 attempt.operation == "UPDATE" and attempt.subresource == "resize"
@@ -88,7 +87,7 @@ class LimitRanges:
                 and not obj["metadata"].get("deletionTimestamp")
             )
         if not applies:
-            return None
+            return
         items = _ranges(cluster, attempt)
         if items:
             check = _pod if resource == "pods" else _claim
@@ -96,7 +95,6 @@ class LimitRanges:
             if found:
                 why = found[0] if len(found) == 1 else f"[{', '.join(found)}]"
                 raise errors.forbidden(resource, attempt.name, why)
-        return None
 
 
 def _pod(pod: JsonObject, item: JsonObject) -> Iterator[str]:

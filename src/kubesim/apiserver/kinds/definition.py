@@ -20,7 +20,6 @@ from kubesim.errors import (
     not_supported,
     required,
 )
-from kubesim.schema import structural_cel
 from kubesim.schema.meta import dns_1035_label, dns_label, dns_subdomain
 from kubesim.schema.registry import ResourceType
 
@@ -118,9 +117,6 @@ class DefinitionStrategy(Strategy):
 
     def warnings(self, rt: ResourceType, old: JsonObject | None, obj: JsonObject) -> list[str]:
         found = []
-        why = structural_cel.missing()
-        if why and structural_cel.has_rules(obj["spec"]["versions"]):
-            found.append(why)
         if obj["spec"]["conversion"]["strategy"] == "Webhook":
             found.append(
                 "kubesim calls no conversion webhooks: versions differ in their apiVersion and schema only"

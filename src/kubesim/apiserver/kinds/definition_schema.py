@@ -208,13 +208,27 @@ def _condition_errors(schema: JsonObject, path: str) -> Iterator[FieldError]:
         yield from _condition_errors(schema["not"], f"{path}.not")
 
 
+def _expression_errors(
+    schema: JsonObject, rule: JsonObject, where: str, *, root: bool
+) -> Iterator[FieldError]:
+    optional = bool(rule.get("optionalOldSelf"))
+    why = compile_error(rule["rule"], schema, root=root, optional=optional)
+    if why:
+        yield invalid_value(f"{where}.rule", rule["rule"], why)
+    expression = rule.get("messageExpression")
+    if expression is not None:
+        why = compile_error(expression, schema, "s", root=root, optional=optional)
+        if why:
+            yield invalid_value(f"{where}.messageExpression", expression, f"messageExpression {why}")
+
+
 def _rule_errors(schema: JsonObject, path: str) -> Iterator[FieldError]:
     for at, rule in enumerate(schema.get("x-kubernetes-validations") or ()):
         where = f"{path}.x-kubernetes-validations[{at}]"
         if not (rule.get("rule") or "").strip():
             yield required(f"{where}.rule", "rule is not specified")
-        elif why := compile_error(rule["rule"], schema):
-            yield invalid_value(f"{where}.rule", rule["rule"], why)
+        else:
+            yield from _expression_errors(schema, rule, where, root=path.endswith("openAPIV3Schema"))
         message = rule.get("message")
         if message is not None and "\n" in message:
             yield invalid_value(f"{where}.message", message, "message must not contain line breaks")

@@ -152,11 +152,13 @@ def pod_spec(spec: JsonObject, path: str = "spec") -> list[FieldError]:
     return found
 
 
-def template(obj: JsonObject, path: str) -> list[FieldError]:
-    """A pod template of a workload."""
+def template(obj: JsonObject, path: str, *, whole: bool = True) -> list[FieldError]:
+    """A pod template of a workload; its spec only when that is the `whole` one."""
     meta = obj.get("metadata") or {}
     found = labels(meta.get("labels"), f"{path}.labels")
     found += annotation_errors(meta.get("annotations"), f"{path}.annotations")
+    if not whole:
+        return found
     found += pod_spec(obj["spec"], f"{path}.spec")
     if obj["spec"].get("ephemeralContainers"):
         why = "ephemeral containers not allowed in pod template"

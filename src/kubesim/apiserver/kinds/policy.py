@@ -1,9 +1,7 @@
-"""Kinds that say what is allowed or wanted: disruption budgets, autoscalers, priorities, RBAC, network rules,
-webhooks. Small ones, each in a class of a few lines."""
+"""Kinds that say what is allowed or wanted: disruption budgets, autoscalers, priorities, RBAC, network rules.
+Small ones, each in a class of a few lines."""
 
 from __future__ import annotations
-
-from typing import Any
 
 from kubesim.apiserver.kinds.base import Strategy, put
 from kubesim.apiserver.kinds.placement import label_selector
@@ -51,6 +49,18 @@ _UTILIZATION = {
 }
 
 
+_DOUBLE = {"type": "Percent", "value": 100, "periodSeconds": 15}
+_RULES: dict[str, JsonObject] = {
+    "scaleUp": {
+        "stabilizationWindowSeconds": 0,
+        "selectPolicy": "Max",
+        "policies": [{"type": "Pods", "value": 4, "periodSeconds": 15}, _DOUBLE],
+    },
+    "scaleDown": {"selectPolicy": "Max", "policies": [_DOUBLE]},
+}
+"""What a behavior that says something has for the rest."""
+
+
 class AutoscalerStrategy(Strategy):
     """HorizontalPodAutoscaler, in the form of v2."""
 
@@ -58,7 +68,12 @@ class AutoscalerStrategy(Strategy):
         constants: JsonObject = {"minReplicas": 1}
         if rt.version == "v2":
             constants["metrics"] = [_UTILIZATION]
-        return replaced(obj, "spec", lambda spec: filled(spec, constants))
+        made = replaced(obj, "spec", lambda spec: filled(spec, constants))
+        behavior = made["spec"].get("behavior")
+        if behavior is None:
+            return made
+        full = {way: filled(behavior.get(way) or {}, rules) for way, rules in _RULES.items()}
+        return made if full == behavior else put(made, "spec", put(made["spec"], "behavior", full))
 
     def validate(self, rt: ResourceType, obj: JsonObject) -> list[FieldError]:
         spec = obj["spec"]
@@ -256,58 +271,3 @@ class EndpointsStrategy(Strategy):
             return replaced(one, "ports", each(lambda port: filled(port, {"protocol": "TCP"})))
 
         return replaced(obj, "subsets", each(subset))
-
-
-def _webhook_rule(rule: JsonObject) -> JsonObject:
-    return filled(rule, {"scope": "*"})
-
-
-def _client_config(config: JsonObject) -> JsonObject:
-    return replaced(config, "service", lambda service: filled(service, {"port": 443}))
-
-
-class WebhooksStrategy(Strategy):
-    """ValidatingWebhookConfiguration and MutatingWebhookConfiguration."""
-
-    generation = True
-
-    def default(self, rt: ResourceType, obj: JsonObject) -> JsonObject:
-        constants: JsonObject = {
-            "failurePolicy": "Fail",
-            "matchPolicy": "Equivalent",
-            "namespaceSelector": {},
-            "objectSelector": {},
-            "timeoutSeconds": 10,
-        }
-        if rt.kind == "MutatingWebhookConfiguration":
-            constants["reinvocationPolicy"] = "Never"
-
-        def webhook(one: JsonObject) -> JsonObject:
-            made = filled(one, constants)
-            made = replaced(made, "rules", each(_webhook_rule))
-            return replaced(made, "clientConfig", _client_config)
-
-        return replaced(obj, "webhooks", each(webhook))
-
-
-def _resources(value: Any) -> JsonObject:
-    made = filled(value, {"matchPolicy": "Equivalent", "namespaceSelector": {}, "objectSelector": {}})
-    for key in ("resourceRules", "excludeResourceRules"):
-        made = replaced(made, key, each(_webhook_rule))
-    return made
-
-
-class AdmissionPolicyStrategy(Strategy):
-    """Policies in CEL, and their bindings."""
-
-    generation = True
-    status_keeps_metadata = True
-
-    def default(self, rt: ResourceType, obj: JsonObject) -> JsonObject:
-        def spec(one: JsonObject) -> JsonObject:
-            if rt.kind.endswith("Policy"):
-                one = filled(one, {"failurePolicy": "Fail"})
-            one = replaced(one, "matchConstraints", _resources)
-            return replaced(one, "matchResources", _resources)
-
-        return replaced(obj, "spec", spec)

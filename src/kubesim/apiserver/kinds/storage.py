@@ -110,7 +110,18 @@ class VolumeStrategy(Strategy):
 
     def prepare_create(self, rt: ResourceType, obj: JsonObject, ctx: Context) -> JsonObject:
         made = super().prepare_create(rt, obj, ctx)
-        return _protected(put(made, "status", {"phase": "Pending"}), VOLUME_FINALIZER)
+        status = {"phase": "Pending", "lastPhaseTransitionTime": ctx.now}
+        return _protected(put(made, "status", status), VOLUME_FINALIZER)
+
+    def prepare_update(
+        self, rt: ResourceType, old: JsonObject, new: JsonObject, subresource: str, ctx: Context
+    ) -> JsonObject:
+        made = super().prepare_update(rt, old, new, subresource, ctx)
+        before, after = old.get("status") or {}, made.get("status") or {}
+        key = "lastPhaseTransitionTime"
+        if before.get("phase") == after.get("phase") or after.get(key) not in (None, before.get(key)):
+            return made
+        return put(made, "status", {**after, key: ctx.now})
 
     def validate(self, rt: ResourceType, obj: JsonObject) -> list[FieldError]:
         spec = obj["spec"]

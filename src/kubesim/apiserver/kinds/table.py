@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from kubesim.apiserver.kinds import jobs, limits, policy, storage, workloads
+from kubesim.apiserver.kinds import jobs, limits, policies, policy, storage, workloads
 from kubesim.apiserver.kinds.base import Strategy
 from kubesim.apiserver.kinds.core import (
     ConfigMapStrategy,
@@ -16,6 +16,7 @@ from kubesim.apiserver.kinds.core import (
 from kubesim.apiserver.kinds.definition import DefinitionStrategy
 from kubesim.apiserver.kinds.pod import PodStrategy
 from kubesim.apiserver.kinds.service import ServiceStrategy
+from kubesim.apiserver.kinds.webhooks import WebhooksStrategy
 
 _ADMISSION = "admissionregistration.k8s.io"
 _NETWORKING = "networking.k8s.io"
@@ -36,12 +37,12 @@ STRATEGIES: dict[tuple[str, str], Strategy] = {
     ("", "Secret"): SecretStrategy(),
     ("", "Service"): ServiceStrategy(),
     ("", "ServiceAccount"): ServiceAccountStrategy(),
-    (_ADMISSION, "MutatingAdmissionPolicy"): policy.AdmissionPolicyStrategy(),
-    (_ADMISSION, "MutatingAdmissionPolicyBinding"): policy.AdmissionPolicyStrategy(),
-    (_ADMISSION, "MutatingWebhookConfiguration"): policy.WebhooksStrategy(),
-    (_ADMISSION, "ValidatingAdmissionPolicy"): policy.AdmissionPolicyStrategy(),
-    (_ADMISSION, "ValidatingAdmissionPolicyBinding"): policy.AdmissionPolicyStrategy(),
-    (_ADMISSION, "ValidatingWebhookConfiguration"): policy.WebhooksStrategy(),
+    (_ADMISSION, "MutatingAdmissionPolicy"): policies.PolicyStrategy(),
+    (_ADMISSION, "MutatingAdmissionPolicyBinding"): policies.PolicyBindingStrategy(),
+    (_ADMISSION, "MutatingWebhookConfiguration"): WebhooksStrategy(),
+    (_ADMISSION, "ValidatingAdmissionPolicy"): policies.PolicyStrategy(),
+    (_ADMISSION, "ValidatingAdmissionPolicyBinding"): policies.PolicyBindingStrategy(),
+    (_ADMISSION, "ValidatingWebhookConfiguration"): WebhooksStrategy(),
     ("apiextensions.k8s.io", "CustomResourceDefinition"): DefinitionStrategy(),
     ("apps", "ControllerRevision"): workloads.ControllerRevisionStrategy(),
     ("apps", "DaemonSet"): workloads.DaemonSetStrategy(),

@@ -42,8 +42,13 @@ def _is_zero(value: Any) -> bool:
     return value in (0, "0%")
 
 
-def selector_and_template(spec: JsonObject, *, restart: bool = True) -> list[FieldError]:
-    """The selector of a workload has to select the pods that its template makes."""
+def selector_and_template(
+    spec: JsonObject, *, restart: bool = True, complete: bool = True
+) -> list[FieldError]:
+    """The selector of a workload has to select the pods that its template makes.
+
+    A template that is not `complete` gets more volumes later: it is checked as a pod then, as by the real server.
+    """
     found: list[FieldError] = []
     selector, template = spec.get("selector"), spec["template"]
     if selector is None:
@@ -58,7 +63,7 @@ def selector_and_template(spec: JsonObject, *, restart: bool = True) -> list[Fie
         if not compiled.empty and not compiled.matches(labels or {}):
             why = "`selector` does not match template `labels`"
             found.append(invalid_value("spec.template.metadata.labels", labels, why))
-    found += pod_rules.template(template, "spec.template")
+    found += pod_rules.template(template, "spec.template", whole=complete)
     policy = template["spec"].get("restartPolicy")
     if restart and policy in pod_rules.RESTART_POLICIES and policy != "Always":
         found.append(not_supported("spec.template.spec.restartPolicy", policy, ("Always",)))
@@ -240,7 +245,7 @@ class StatefulSetStrategy(_Workload):
         if policy not in ("OrderedReady", "Parallel"):
             why = "must be 'OrderedReady' or 'Parallel'"
             found.append(invalid_value("spec.podManagementPolicy", policy, why))
-        found += selector_and_template(spec) + self._strategy(spec["updateStrategy"])
+        found += selector_and_template(spec, complete=False) + self._strategy(spec["updateStrategy"])
         start = (spec.get("ordinals") or {}).get("start")
         return found + not_negative(start, "spec.ordinals.start")
 
