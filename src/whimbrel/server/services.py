@@ -27,6 +27,7 @@ from whimbrel.operations.exec import Exec
 from whimbrel.operations.launch import Launch
 from whimbrel.operations.local_down import LocalDown
 from whimbrel.operations.local_up import LocalUp
+from whimbrel.operations.lookout import look_out
 from whimbrel.operations.tools import Places, Tools
 from whimbrel.requests.engine import Engine, Operation
 from whimbrel.runtime.pid1 import node_command
@@ -107,6 +108,7 @@ class Services:
             ("the request engine", self.engine.join()),
             ("the job reconciler", self.jobs.join()),
             ("the sweeper", self._sweep()),
+            ("the lookout", look_out(self.tools)),
         ):
             self._watchers.append(asyncio.create_task(self._watch(name, part, broken), name=f"watch {name}"))
 
