@@ -62,9 +62,9 @@ COMMANDS: Mapping[str, Command] = {
         argv=lambda side: ("status", "--refresh", side.cluster("kept")), needs=Needs.INFRA, prints=r"UP"
     ),
     "queue": Command(
-        argv=lambda side: ("queue", side.cluster("goes")),
+        argv=lambda side: ("queue", side.cluster("kept")),
         needs=Needs.DATABASE,
-        prints="RUNNING|CANCELLED",  # the cluster may be down by now
+        prints="RUNNING|CANCEL",  # `cancel` is on its way
     ),
     "logs": Command(
         argv=lambda side: ("logs", side.cluster("kept"), "1", "--no-follow"),

@@ -243,10 +243,10 @@ class Lab:
         with ThreadPoolExecutor(len(commands)) as threads:
             return list(threads.map(self._command, commands))
 
-    def whim(self, *argv: str, code: int = 0) -> Outcome:
-        """One command that has to end like this."""
+    def whim(self, *argv: str, code: int | None = 0) -> Outcome:
+        """One command, which has to end with this code unless that is None."""
         (outcome,) = self.together(argv)
-        assert outcome.code == code, str(outcome)
+        assert code is None or outcome.code == code, str(outcome)
         return outcome
 
     def wait_for_jobs(self, *clusters: str) -> None:
@@ -266,10 +266,14 @@ class Lab:
         def all_gone() -> bool:
             known = [cluster["name"] for cluster in self.house.json("status")["clusters"]]
             names = [name for name in known if name.startswith(prefixes)]
-            return not names or self.house.run("whim", "down", "-y", *names).returncode == 0
+            said[:] = [str(self.whim("down", "-y", *names, code=None))] if names else []
+            return not names
 
+        said: list[str] = []
         try:
-            eventually(all_gone, "what was kept can be removed once the infrastructure answers again")
+            eventually(all_gone, "what was kept can be removed, as the infrastructure answers again")
+        except AssertionError as error:
+            raise AssertionError("\n".join((str(error), *said))) from None
         finally:
             self.run(self._delete_pods(prefixes))
 

@@ -1,66 +1,42 @@
 """Faults times commands: each ends in time with the right words, and its twin on a healthy context with success.
 
-All commands of one fault, and all their twins, run at the same moment against the same API server; each is a test of
-its own. The clusters were launched before the fault began. When it is over, what was kept can be removed.
+One test is one fault. Its clusters are launched before it begins; then all commands, and all their twins, run at the same
+moment against the same API server, and each is judged by itself. When the fault is over, what was kept can be removed.
+The core of the faults is in `make test`, all of them in `make faults`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-
 import pytest
 
 from faults.commands import COMMANDS, LONG_JOB, ROLES, check_faulty, check_healthy, launch
-from faults.defects import DEFECTS, Defect
-from faults.lab import Lab, Outcome, Side
+from faults.defects import DEFECTS
+from faults.lab import Lab
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Storm:
-    """What became of every command while one fault lasted."""
-
-    defect: Defect
-    side: Side
-    faulty: Mapping[str, Outcome]
-    healthy: Mapping[str, Outcome]
-
-
-@pytest.fixture(
-    scope="module",
-    params=[
-        pytest.param(
-            name,
-            marks=[pytest.mark.xdist_group(name), *(() if defect.core else (pytest.mark.slow,))],
-        )
-        for name, defect in DEFECTS.items()
-    ],
+@pytest.mark.parametrize(
+    "fault",
+    [pytest.param(name, marks=() if defect.core else pytest.mark.slow) for name, defect in DEFECTS.items()],
 )
-def storm(request: pytest.FixtureRequest, lab: Lab) -> Iterator[Storm]:
-    """One fault, and every command on both sides of it."""
-    defect = DEFECTS[request.param]
-    with lab.site(request.param) as site:
-        sides = (site.side, lab.healthy_side())
-        before = lab.together(*(launch(side, role, "-d", LONG_JOB) for side in sides for role in ROLES))
-        assert [outcome.code for outcome in before] == [0] * len(before), "\n".join(map(str, before))
+def test_every_command_ends_as_it_should_and_its_twin_on_a_healthy_infra_is_unharmed(
+    fault: str, lab: Lab, subtests: pytest.Subtests
+) -> None:
+    defect = DEFECTS[fault]
+    with lab.site(fault) as site:
+        faulty, healthy = site.side, lab.healthy_side()
+        sides = (faulty, healthy)
+        launched = lab.together(*(launch(side, role, "-d", LONG_JOB) for side in sides for role in ROLES))
+        assert [outcome.code for outcome in launched] == [0] * len(launched), "\n".join(map(str, launched))
         lab.wait_for_jobs(*(side.cluster(role) for side in sides for role in ROLES))
-        with defect.begin(site):
-            said = lab.together(*(command.argv(side) for side in sides for command in COMMANDS.values()))
-        half = len(COMMANDS)
-        yield Storm(
-            defect=defect,
-            side=site.side,
-            faulty=dict(zip(COMMANDS, said[:half], strict=True)),
-            healthy=dict(zip(COMMANDS, said[half:], strict=True)),
-        )
-        lab.clean(*sides)
-
-
-@pytest.mark.parametrize("command", COMMANDS)
-def test_a_command_on_a_faulty_infra_ends_with_the_right_error(storm: Storm, command: str) -> None:
-    check_faulty(command, storm.faulty[command], storm.defect, storm.side)
-
-
-@pytest.mark.parametrize("command", COMMANDS)
-def test_its_twin_on_a_healthy_infra_is_unharmed(storm: Storm, command: str) -> None:
-    check_healthy(command, storm.healthy[command])
+        try:
+            with defect.begin(site):
+                said = lab.together(*(command.argv(side) for side in sides for command in COMMANDS.values()))
+            for name, on_faulty, on_healthy in zip(
+                COMMANDS, said[: len(COMMANDS)], said[len(COMMANDS) :], strict=True
+            ):
+                with subtests.test(command=name, infra="faulty"):
+                    check_faulty(name, on_faulty, defect, faulty)
+                with subtests.test(command=name, infra="healthy"):
+                    check_healthy(name, on_healthy)
+        finally:
+            lab.clean(*sides)
