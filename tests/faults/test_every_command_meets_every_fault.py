@@ -1,7 +1,8 @@
 """Faults times commands: each ends in time with the right words, and its twin on a healthy context with success.
 
-One test is one fault. Its clusters are launched before it begins; then all commands, and all their twins, run at the same
-moment against the same API server, and each is judged by itself. When the fault is over, what was kept can be removed.
+One test is one fault. Its clusters are launched before it begins; then all commands, and all their twins, run at the
+same moment against the same API server, and each is judged by itself. When the fault is over, what was kept can be
+removed.
 The core of the faults is in `make test`, all of them in `make faults`.
 """
 
