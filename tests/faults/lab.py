@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import json
 import subprocess
 import sys
 import threading
@@ -27,7 +26,6 @@ from e2e.house import House, eventually
 from faults.gate import Gate
 from kubewire.kubeconfig import load
 from kubewire.opening import open_client
-from kubewire.requests import Request
 from kubewire.resources import PODS, Resource
 from kubewire.testing.pki import Authority
 from whimbrel.client.http import Http
@@ -192,18 +190,9 @@ class Lab:
                     "subjects": [{"kind": "ServiceAccount", "name": "lab", "namespace": "default"}],
                 },
             )
-            answer = await client.raw(
-                Request(
-                    method="POST",
-                    path=accounts.path("default", "lab", "token"),
-                    headers={"content-type": "application/json"},
-                    body=json.dumps(
-                        {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": {}}
-                    ).encode(),
-                ),
-                5,
-            )
-            self.token = str(answer.json()["status"]["token"])
+            request = {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": {}}
+            answer = await client.create(accounts, request, "default", name="lab", subresource="token")
+            self.token = str(answer["status"]["token"])
 
     # ------------------------------------------------------------ contexts
 
