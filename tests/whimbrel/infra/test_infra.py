@@ -115,7 +115,10 @@ async def test_what_is_waited_for_is_told_when_it_changes(
     await until("it waits for the scheduler")
     name = "c1-01234567-0"
     api.set_status(name, unscheduled("0/1 nodes are available: 1 Insufficient cpu."))
-    await until("no machine can take it: 0/1 nodes are available: 1 Insufficient cpu.")
+    await until(
+        "no machine can take it: 0/1 nodes are available: 1 Insufficient cpu. "
+        "(make room: `whim status` shows what runs, `whim down` removes it)"
+    )
     api.objects["pods", "default", name]["spec"]["nodeName"] = "m1"
     api.set_status(name, waiting("ErrImagePull", "not found"))
     await until("the image img cannot be pulled (ErrImagePull): not found")
