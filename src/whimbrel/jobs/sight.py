@@ -74,7 +74,7 @@ class Sight:
 
 async def same_place(infra: Infra, cluster: ClusterRow) -> None:
     """Raise `IdentityChanged` unless the infrastructure is the one in which the cluster was made."""
-    if cluster.identity and await infra.identity() != cluster.identity:
+    if cluster.identity and await infra.identity(cluster.identity) != cluster.identity:
         raise IdentityChanged(
             f"{cluster.infra} now leads to another Kubernetes cluster than the one that {cluster.name} was made in.",
             remedy=(
