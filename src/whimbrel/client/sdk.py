@@ -217,6 +217,12 @@ def check(infra: Sequence[str] | None = None, say: Say = _silent) -> list[dict[s
     return results
 
 
+def gpus(infra: Sequence[str] | None = None, say: Say = _silent) -> dict[str, Any]:
+    """The accelerators of each infrastructure: `infras`, each with `machines`, `age` and `error`, and `errors` that
+    belong to none of them."""
+    return _call("POST", "/api/v1/gpus", {"infra": list(infra) if infra else None}, say=say)
+
+
 def local_up(say: Say = _silent) -> Request:
     """Start the embedded Kubernetes on this machine."""
     return _submit("/api/v1/local/up", {}, say)

@@ -7,12 +7,14 @@ to any of them.
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from kubewire.errors import ConfigError
 from kubewire.kubeconfig import default_paths
 from whimbrel.infra.base import NodeShape
+from whimbrel.infra.guard import GuardView
 from whimbrel.infra.kubernetes.connection import OpenClient, open_client
 from whimbrel.infra.kubernetes.contexts import Contexts
 from whimbrel.infra.kubernetes.failures import translate
@@ -91,6 +93,19 @@ class Infras:
         """What a node gets there when the task does not say."""
         context = infra.partition("/")[2] or infra
         return NodeShape(cpus=default_cpus(context))
+
+    def views(self) -> dict[str, GuardView]:
+        """How the guards stand, by name; a name that several kubeconfigs have is told with the files of the later."""
+        found: dict[str, GuardView] = {}
+        for (paths, _), infra in self._infras.items():
+            name = infra.name if infra.name not in found else f"{infra.name} ({os.pathsep.join(paths)})"
+            found[name] = infra.breaker
+        return found
+
+    def view(self, infra: str, kubeconfig: Paths) -> GuardView | None:
+        """How the guard of one place stands; None when it was not asked for yet."""
+        known = self._infras.get((_key(kubeconfig), infra.partition("/")[2]))
+        return known.breaker if known else None
 
     async def aclose(self) -> None:
         """Close all connections."""

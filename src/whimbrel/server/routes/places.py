@@ -10,7 +10,8 @@ from typing import Any
 from fastapi import APIRouter
 
 from whimbrel.infra.base import Check
-from whimbrel.model.errors import InfraError
+from whimbrel.model.errors import InfraError, WhimError
+from whimbrel.operations.surveying import survey
 from whimbrel.server.bodies import CheckBody
 from whimbrel.server.caller import Caller, From, With
 from whimbrel.server.services import Services
@@ -30,6 +31,26 @@ async def check(services: With, caller: From, body: CheckBody) -> dict[str, Any]
         names.update(dict.fromkeys(await places.candidates(wanted, caller.kubeconfig)))
     results = await asyncio.gather(*(_check(services, caller, name) for name in names))
     return {"results": [asdict(result) for result in results]}
+
+
+@router.post("/gpus")
+async def gpus(services: With, caller: From, body: CheckBody) -> dict[str, Any]:
+    """The accelerators of every infrastructure that is meant; what is wrong with one is in its answer."""
+    places = services.tools.places
+    names: dict[str, None] = {}
+    errors = []
+    if not body.infra:
+        try:
+            names = dict.fromkeys(await places.known(caller.kubeconfig))
+        except WhimError as error:
+            errors.append(error.to_wire())
+    for wanted in body.infra or ():
+        try:
+            names.update(dict.fromkeys(await places.candidates(wanted, caller.kubeconfig)))
+        except WhimError as error:
+            errors.append(error.to_wire())
+    found = await survey(places, names, caller.kubeconfig)
+    return {"infras": [asdict(one) for one in found], "errors": errors}
 
 
 async def _check(services: Services, caller: Caller, name: str) -> Check:
