@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 from whimbrel.infra.base import Infra, NodeShape, Progress
 from whimbrel.infra.guard import GuardView
@@ -65,6 +65,9 @@ class Places(Protocol):
 
     def view(self, infra: str, kubeconfig: Paths) -> GuardView | None:
         """The same of one place; None when it was not asked for yet."""
+
+    def warnings(self, kubeconfig: Paths) -> Sequence[dict[str, Any]]:
+        """What is wrong with files that can be used all the same, as errors for the wire; as they were last read."""
 
     async def aclose(self) -> None:
         """Close connections."""

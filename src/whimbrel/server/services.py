@@ -11,7 +11,7 @@ import logging
 import os
 import time
 import uuid
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -21,6 +21,7 @@ from whimbrel.jobs.keeper import Desk
 from whimbrel.jobs.logstore import LogStore
 from whimbrel.jobs.reconciler import Reconciler
 from whimbrel.jobs.vault import Vault
+from whimbrel.model.config import Config
 from whimbrel.operations.blobs import BlobStore
 from whimbrel.operations.down import Down
 from whimbrel.operations.exec import Exec
@@ -30,8 +31,11 @@ from whimbrel.operations.local_up import LocalUp
 from whimbrel.operations.tools import Places, Tools
 from whimbrel.requests.engine import Engine, Operation
 from whimbrel.runtime.pid1 import node_command
+from whimbrel.server.configs import Configs
 from whimbrel.server.draining import Drain
 from whimbrel.server.home import Home
+from whimbrel.server.metrics import Requests
+from whimbrel.server.watchdog import Watchdog
 from whimbrel.store.clusters import ClusterRow
 from whimbrel.store.engine import Store
 
@@ -63,6 +67,9 @@ class Services:
     tools: Tools
     engine: Engine
     jobs: Reconciler
+    configuration: Callable[[], Awaitable[Config]]
+    metrics: Requests = field(default_factory=Requests)
+    watchdog: Watchdog = field(default_factory=Watchdog)
     started_at: float = field(default_factory=time.time)
     _watchers: list[asyncio.Task[None]] = field(default_factory=list)
 
@@ -72,10 +79,15 @@ class Services:
     ) -> Services:
         """Open the database and put the parts together; nothing runs yet."""
         store = Store.open(home.database)
+        configs = Configs()
+
+        async def configuration() -> Config:
+            return await configs.read(os.environ.get("WHIMBREL_CONFIG") or str(home.root / "config.yaml"))
+
         late = _LateJobs()
         tools = Tools(
             store=store,
-            places=(places or real_places)(),
+            places=places() if places else Infras(node_command(), config=configuration),
             blobs=BlobStore(home.blobs),
             vault=Vault(home.secrets),
             logs=LogStore(home.logs),
@@ -97,7 +109,15 @@ class Services:
 
         desk = Desk(store=store, infra_of=tools.infra_of, logs=tools.logs, vault=tools.vault)
         jobs = late.reconciler = Reconciler(desk, server_id, take_down)
-        return cls(home=home, drain=drain, address=address, tools=tools, engine=engine, jobs=jobs)
+        return cls(
+            home=home,
+            drain=drain,
+            address=address,
+            tools=tools,
+            engine=engine,
+            jobs=jobs,
+            configuration=configuration,
+        )
 
     async def start(self, broken: Callable[[str], None]) -> None:
         """Begin to work. `broken` is called when a part ends that must not: the server then ends itself."""
@@ -107,6 +127,7 @@ class Services:
             ("the request engine", self.engine.join()),
             ("the job reconciler", self.jobs.join()),
             ("the sweeper", self._sweep()),
+            ("the watchdog of the loop", self.watchdog.run()),
         ):
             self._watchers.append(asyncio.create_task(self._watch(name, part, broken), name=f"watch {name}"))
 
@@ -152,8 +173,3 @@ class Services:
             if removed:
                 logger.info("removed %d files that nobody has asked for in a long time", removed)
             await asyncio.sleep(SWEEP_EVERY)
-
-
-def real_places() -> Places:
-    """The infrastructure of this machine's kubeconfigs."""
-    return Infras(node_command())

@@ -16,6 +16,7 @@ import subprocess
 import time
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from whimbrel.infra.base import (
     Check,
@@ -73,6 +74,9 @@ class World:
 
     def views(self) -> Mapping[str, GuardView]:
         return {}
+
+    def warnings(self, kubeconfig: Paths) -> Sequence[dict[str, Any]]:
+        return []
 
     def view(self, infra: str, kubeconfig: Paths) -> GuardView | None:
         return None

@@ -67,6 +67,11 @@ class KubernetesInfra:
             return False
         return True
 
+    def configure(self, settings: KubernetesSettings) -> None:
+        """Use other settings from now on; what runs keeps those that it began with."""
+        if settings != self._settings:
+            self._settings = self._link.settings = settings
+
     def forget_failures(self) -> None:
         """Somebody has just made it run: what was learned before does not count any more."""
         self._link.guard.reset()

@@ -10,7 +10,7 @@ from typing import Any
 from fastapi import APIRouter
 
 from whimbrel.infra.base import Check
-from whimbrel.model.errors import InfraError, WhimError
+from whimbrel.model.errors import InfraError, InvalidConfig, WhimError
 from whimbrel.operations.surveying import survey
 from whimbrel.server.bodies import CheckBody
 from whimbrel.server.caller import Caller, From, With
@@ -30,7 +30,17 @@ async def check(services: With, caller: From, body: CheckBody) -> dict[str, Any]
     for wanted in body.infra or ():
         names.update(dict.fromkeys(await places.candidates(wanted, caller.kubeconfig)))
     results = await asyncio.gather(*(_check(services, caller, name) for name in names))
-    return {"results": [asdict(result) for result in results]}
+    errors = [*services.tools.places.warnings(caller.kubeconfig), *await _of_the_configuration(services)]
+    return {"results": [asdict(result) for result in results], "errors": errors}
+
+
+async def _of_the_configuration(services: Services) -> list[dict[str, Any]]:
+    """What is wrong with the configuration file; the last good one serves meanwhile."""
+    try:
+        await services.configuration()
+    except InvalidConfig as error:
+        return [error.to_wire()]
+    return []
 
 
 @router.post("/gpus")
@@ -62,11 +72,14 @@ async def _check(services: Services, caller: Caller, name: str) -> Check:
         reason, remedy = f"it did not answer within {BUDGET:g} s", f"whim check {name}   # asks again"
     except InfraError as error:
         reason, remedy = error.message, error.remedy or ""
+    view = services.tools.places.view(name, caller.kubeconfig)
     return Check(
         infra=name,
         usable=False,
         reason=reason,
         remedy=remedy,
+        breaker=view.state if view else "closed",
+        retry_in=view.retry_in if view else None,
         seconds=time.monotonic() - began,
         at=time.time(),
     )
