@@ -14,13 +14,15 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from whimbrel.infra.base import (
     Check,
     ClusterSpec,
     Infra,
+    Inventory,
     NodeShape,
     NodeState,
     Observation,
@@ -28,6 +30,7 @@ from whimbrel.infra.base import (
     Progress,
     Thing,
 )
+from whimbrel.infra.guard import GuardView
 from whimbrel.model.errors import ContextNotFound, NodeLost, Unreachable
 from whimbrel.model.names import node_name
 from whimbrel.operations.tools import Local, Paths
@@ -68,6 +71,15 @@ class World:
 
     async def known(self, kubeconfig: Paths) -> Sequence[str]:
         return self.names()
+
+    def views(self) -> Mapping[str, GuardView]:
+        return {}
+
+    def warnings(self, kubeconfig: Paths) -> Sequence[dict[str, Any]]:
+        return []
+
+    def view(self, infra: str, kubeconfig: Paths) -> GuardView | None:
+        return None
 
     async def aclose(self) -> None:
         return
@@ -143,6 +155,9 @@ class FakeInfra:
             reason = f"no node has {shape.cpus:g} CPUs; the largest has 8"
             return Offer(infra=self.name, feasible=False, reason=reason, shape=shape)
         return Offer(infra=self.name, feasible=True, shape=shape)
+
+    async def accelerators(self, patience: float) -> Inventory:
+        return Inventory(infra=self.name)
 
     async def identity(self, like: str = "") -> str:
         await self._answer()
