@@ -25,7 +25,7 @@ from kubesim.cluster.asking import ask
 from kubesim.cluster.errors import FaultNotFound, InvalidOption
 from kubesim.cluster.home import Home
 
-__all__ = ["KINDS", "PRESETS", "Fault", "Faults"]
+__all__ = ["KINDS", "PRESETS", "Ask", "Fault", "Faults"]
 
 Ask = Callable[[str, Mapping[str, Any]], Mapping[str, Any]]
 

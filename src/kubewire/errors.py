@@ -6,7 +6,8 @@
     │   ├── KubeconfigLocked        another process is changing the file
     │   ├── ContextNotFound         no such context; `known` lists those that are there
     │   └── ContextIncomplete       the context names no cluster or user, or one that is not there
-    ├── CredentialError             a credential plugin is missing, failed, hung or printed garbage
+    ├── CredentialError             a credential plugin failed, hung or printed garbage; a token cannot be read
+    │   └── PluginMissing           the plugin is not installed
     ├── Unreachable                 no usable answer: DNS, refused, timeout, TLS, reset, protocol, proxy
     ├── StreamBroken                a stream ended before its own end, or fell silent
     ├── NotSupported                the protocol that the server negotiated cannot do this
@@ -95,6 +96,10 @@ class ContextIncomplete(ConfigError):
 
 class CredentialError(KubeError):
     """The credentials could not be obtained."""
+
+
+class PluginMissing(CredentialError):
+    """A credential plugin is not installed."""
 
 
 class Unreachable(KubeError):

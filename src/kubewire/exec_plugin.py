@@ -18,7 +18,7 @@ from datetime import UTC, datetime
 import orjson
 
 from kubewire.connection import Connection, ExecPlugin
-from kubewire.errors import CredentialError
+from kubewire.errors import CredentialError, PluginMissing
 from kubewire.requests import JsonObject
 from kubewire.tls import Certificate
 
@@ -154,15 +154,15 @@ async def _run(
                 start_new_session=True,
             )
         except OSError as error:
-            why = (
-                "is not installed"
-                if isinstance(error, FileNotFoundError)
-                else f"cannot be run ({error.strerror})"
+            remedy = (
+                plugin.install_hint or f"Install {plugin.command!r}, or correct users[].user.exec.command."
             )
+            if isinstance(error, FileNotFoundError):
+                raise PluginMissing(
+                    f"the credential plugin {plugin.command!r} is not installed", remedy=remedy
+                ) from None
             raise CredentialError(
-                f"the credential plugin {plugin.command!r} {why}",
-                remedy=plugin.install_hint
-                or f"Install {plugin.command!r}, or correct users[].user.exec.command.",
+                f"the credential plugin {plugin.command!r} cannot be run ({error.strerror})", remedy=remedy
             ) from None
         stdout.close_writing()
         stderr.close_writing()

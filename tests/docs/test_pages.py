@@ -84,6 +84,33 @@ def test_the_python_of_the_pages_runs() -> None:
         house.close()
 
 
+def test_the_files_of_the_page_for_tool_authors_run(tmp_path: Path) -> None:
+    """Each block is a file; the tests among them pass, in a run of pytest as their author would start it."""
+    page = (ROOT / "docs" / "kubesim" / "for-tool-authors.md").read_text()
+    for language, name, text in BLOCK.findall(page):
+        assert language == "console" or name, f"a block without a file name:\n{text}"
+        if name:
+            (tmp_path / name).write_text(text)
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-q",
+        "-rs",
+        "-p",
+        "no:cacheprovider",
+        "-p",
+        "no:hypothesispytest",
+        ".",
+    ]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=100)
+    assert done.returncode == 0, done.stdout + done.stderr
+    done = subprocess.run(
+        [sys.executable, "without_pytest.py"], cwd=tmp_path, capture_output=True, text=True, timeout=60
+    )
+    assert done.stdout.startswith("4 namespaces at https://127.0.0.1:"), done.stderr
+
+
 def test_generated_pages_are_what_the_code_says() -> None:
     """`make docs` would change nothing."""
     script = ROOT / "scripts" / "build_reference.py"

@@ -99,7 +99,11 @@ def test_a_failing_setup_keeps_the_cluster_for_debugging(house: House) -> None:
     task.write_text("setup: |\n  echo about to break; exit 9\nrun: echo never\n")
     errors = house.fails("launch", "-c", "broken", "-y", str(task), code=11)
     assert "about to break" in errors
-    assert "9" in errors
+    assert "exit code 9" in errors
+    assert errors.count("whim launch -c broken") == 1, "the advice is given once"
+    named = re.search(r"whim api logs (\w+)", errors)
+    assert named, errors
+    assert "about to break" in house.whim("api", "logs", named[1])
     assert house.whim("exec", "broken", "echo still here") == "still here\n"
     house.whim("down", "-y", "broken")
 
@@ -155,3 +159,54 @@ def test_a_file_mount_on_local_does_not_write_into_this_machine(house: House) ->
     assert "~" in errors
     assert not target.exists()
     house.whim("down", "-y", "mounts")
+
+
+def test_a_command_without_quotes_runs_where_it_is_clear_and_says_how_to_quote_where_not(
+    house: House,
+) -> None:
+    """Two dashes make everything clear."""
+    house.whim("launch", "-c", "words", "-y", "touch 'a b' c")
+    assert house.whim("exec", "words", "ls", "-1") == "a b\nc\n"
+    assert house.whim("exec", "words", "--", "ls", "-d", "a b") == "a b\n"
+    assert "-- head -n 1 c" in house.fails("exec", "words", "head", "-n", "1", "c", code=2)
+    house.whim("down", "-y", "words")
+
+
+def test_what_is_no_file_is_not_copied_and_named(house: House, tmp_path: Path) -> None:
+    """A device has no end; standard input and output are no files here."""
+    house.whim("launch", "-c", "odd", "-y", "mkdir d; touch d/file; mkfifo d/pipe")
+    errors = house.fails("cp", "odd:/dev/zero", str(tmp_path / "zero"), code=3)
+    assert "/dev/zero" in errors
+    assert "device" in errors
+    assert "/dev/zero" in house.fails("cp", "/dev/zero", "odd:zero", code=3)
+    assert "cat" in house.fails("cp", "odd:d/file", "-", code=2)
+    assert "d/pipe" in house.fails("cp", "odd:d", str(tmp_path / "d"), code=1)
+    assert (tmp_path / "d" / "file").exists()
+    house.whim("down", "-y", "odd")
+
+
+def test_a_file_name_that_cannot_be_sent_says_what_to_do(house: House, tmp_path: Path) -> None:
+    """A line break in it: it can be renamed or left out."""
+    (tmp_path / "two\nlines").write_text("x")
+    errors = house.fails("launch", "-c", "lines", "-y", "--workdir", str(tmp_path), "ls", code=3)
+    assert "two\\nlines" in errors
+    assert ".skyignore" in errors
+    (tmp_path / ".skyignore").write_text("two?lines\n")
+    house.whim("launch", "-c", "lines", "-y", "--workdir", str(tmp_path), "ls")
+    house.whim("down", "-y", "lines")
+
+
+def test_a_launch_that_waits_for_room_says_so_and_how_to_make_some(house: House) -> None:
+    """Nothing is cut off, and the way out is named."""
+    every = next(one for one in house.json("check")["results"] if one["infra"] == "k8s/kubesim-local")["cpus"]
+    house.whim("launch", "-c", "full", "-y", "--cpus", f"{every:g}", "true")
+    with house.popen("whim", "launch", "-c", "late", "-y", "--cpus", f"{every:g}", "true") as process:
+        assert process.stderr is not None
+        line = next(line for line in process.stderr if "no machine can take it" in line)
+        assert "Insufficient cpu" in line
+        assert "claims" not in line
+        assert "whim down" in line
+        house.whim("down", "-y", "full")
+        process.communicate(timeout=30)
+        assert process.returncode == 0
+    house.whim("down", "-y", "late")

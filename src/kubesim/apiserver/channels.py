@@ -19,7 +19,7 @@ from kubesim.apiserver.requests import JsonObject
 
 STDIN, STDOUT, STDERR, ERROR, RESIZE, CLOSE = 0, 1, 2, 3, 4, 255
 EXEC_PROTOCOLS = ("v5.channel.k8s.io", "v4.channel.k8s.io")
-PORT_FORWARD_PROTOCOLS = ("v4.channel.k8s.io", "portforward.k8s.io")
+PORT_FORWARD_PROTOCOLS = ("v4.channel.k8s.io", "portforward.k8s.io", "")
 SPDY = "SPDY/3.1+"
 """Before the name of a protocol: its streams are SPDY's, inside the messages."""
 _BLOCK = 32 * 1024
@@ -43,7 +43,10 @@ class Socket(Messages, Protocol):
 
 
 def choose(offered: list[str], known: tuple[str, ...]) -> str | None:
-    """The first of the client's protocols that is known here."""
+    """The first of the client's protocols that is known here; a client that offers none speaks the protocol without a
+    name ("") where there is one, as kr8s does for ports."""
+    if not offered:
+        return "" if "" in known else None
     return next((protocol for protocol in offered if protocol in known), None)
 
 

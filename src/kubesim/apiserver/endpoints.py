@@ -103,24 +103,25 @@ def _health(api: ApiServer, request: ApiRequest) -> Reply:
 
 def _discovery(registry: Registry, request: ApiRequest, route: Route | None) -> Reply:
     accept = request.headers.get("accept", "")
-    if request.path in ("/api", "/apis"):
+    path = request.path.rstrip("/")  # a final slash is no difference here; kr8s writes one
+    if path in ("/api", "/apis"):
         asked = _aggregated(accept)
         if asked is not None:
-            documents = discovery.aggregated(registry, core=request.path == "/api", version=asked)
+            documents = discovery.aggregated(registry, core=path == "/api", version=asked)
             reply = document(documents, wanted("*/*"))
             reply.content_type = f"{JSON};g=apidiscovery.k8s.io;v={asked};as={_AGGREGATED}"
             reply.headers.append(("Vary", "Accept"))
             return reply
         made = (
             discovery.api_versions(request.headers.get("host", ""))
-            if request.path == "/api"
+            if path == "/api"
             else discovery.api_groups(registry)
         )
         reply = document(made, wanted(accept, forms=False))
         reply.headers.append(("Vary", "Accept"))
         return reply
     if route is None:
-        group = discovery.api_group(registry, request.path.removeprefix("/apis/").strip("/"))
+        group = discovery.api_group(registry, path.removeprefix("/apis/"))
         return document(group, wanted(accept, forms=False)) if group is not None else page_not_found()
     resources = discovery.resource_list(registry, route.group, route.version)
     if resources is None:

@@ -6,18 +6,16 @@ from __future__ import annotations
 import random
 import uuid
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import datetime
+
+from kubesim import clock
 
 _SUFFIX = "bcdfghjklmnpqrstvwxz2456789"
 """Kubernetes' alphabet for generated names: no vowels, nothing that looks alike."""
 
 
-def _utc_now() -> datetime:
-    return datetime.now(UTC)
-
-
 class Environment:
-    def __init__(self, now: Callable[[], datetime] = _utc_now, seed: int | None = None) -> None:
+    def __init__(self, now: Callable[[], datetime] = clock.now, seed: int | None = None) -> None:
         self.now = now
         self._random = random.Random(seed) if seed is not None else random.SystemRandom()
 

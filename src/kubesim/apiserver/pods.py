@@ -283,7 +283,7 @@ async def port_forward(core: Core, call: Call, protocols: list[str], socket: Soc
     tunnel = channels.SPDY + forwarding.PROTOCOL
     protocol = channels.choose(protocols, (tunnel, *channels.PORT_FORWARD_PROTOCOLS))
     if protocol is None or not (ports or protocol == tunnel):
-        known = ", ".join((tunnel, *channels.PORT_FORWARD_PROTOCOLS))
+        known = ", ".join(filter(None, (tunnel, *channels.PORT_FORWARD_PROTOCOLS)))
         raise errors.bad_request(f"unable to upgrade: port forwarding takes `ports` and one of {known}")
 
     async def dial(port: int) -> Any:

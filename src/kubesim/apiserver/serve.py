@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, cast
 from urllib.parse import unquote
 
+from uvicorn._types import ASGISendEvent
 from uvicorn.config import Config
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
@@ -170,6 +171,11 @@ class _WebSocket(WebSocketsSansIOProtocol):
         # RFC 6455 has it, and refuse kubectl's SPDY/3.1+portforward.k8s.io for its slash.
         self.conn.process_subprotocol = _no_subprotocol  # type: ignore[method-assign, assignment]
         super().handle_connect(event)
+
+    async def send(self, message: ASGISendEvent) -> None:
+        await super().send(message)
+        if message["type"] == "websocket.http.response.body" and not message.get("more_body"):
+            self.handshake_complete = True  # otherwise each refusal is logged as an error of the application
 
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)

@@ -11,13 +11,13 @@ import base64
 import binascii
 import json
 from collections import OrderedDict
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import orjson
 
-from kubesim import errors
+from kubesim import clock, errors
 from kubesim.apiserver.auth import AUTHENTICATED
 from kubesim.apiserver.calls import Call
 from kubesim.apiserver.core import Core
@@ -135,7 +135,7 @@ class ServiceAccountTokens:
 
     def _user_of(self, claims: JsonObject) -> User | None:
         """The user, if the token's time has not run out and what it is bound to is still there."""
-        now = datetime.now(UTC).timestamp()
+        now = clock.timestamp()
         if not claims["nbf"] <= now + 60 or now >= claims["exp"]:
             return None
         bound = claims["kubernetes.io"]

@@ -22,10 +22,9 @@ from kubewire.errors import KubeError
 JsonObject = dict[str, Any]
 
 
-def entries(paths: ClusterPaths, record: ClusterRecord) -> tuple[JsonObject, JsonObject]:
+def entries(pki: PkiFiles, server: str) -> tuple[JsonObject, JsonObject]:
     """The cluster and the user of the context, with certificates inside, so that one file is enough."""
-    pki = PkiFiles(paths.pki)
-    cluster = {"server": record.server, "certificate-authority-data": _encoded(pki.ca_cert)}
+    cluster = {"server": server, "certificate-authority-data": _encoded(pki.ca_cert)}
     user = {
         "client-certificate-data": _encoded(pki.admin_cert),
         "client-key-data": _encoded(pki.admin_key),
@@ -35,8 +34,12 @@ def entries(paths: ClusterPaths, record: ClusterRecord) -> tuple[JsonObject, Jso
 
 def whole(paths: ClusterPaths, record: ClusterRecord) -> JsonObject:
     """A kubeconfig that holds nothing but this cluster."""
-    cluster, user = entries(paths, record)
-    name = paths.context
+    return document(paths.context, PkiFiles(paths.pki), record.server)
+
+
+def document(name: str, pki: PkiFiles, server: str) -> JsonObject:
+    """A kubeconfig that holds nothing but the context of this name."""
+    cluster, user = entries(pki, server)
     return {
         "apiVersion": "v1",
         "kind": "Config",
@@ -60,7 +63,7 @@ def add(paths: ClusterPaths, record: ClusterRecord, *, make_current: bool) -> No
     """Write the context, if one is wanted. Without `make_current` it is current only if nothing else was."""
     if not record.kubeconfig:
         return
-    cluster, user = entries(paths, record)
+    cluster, user = entries(PkiFiles(paths.pki), record.server)
     with _as_ours():
         kubeconfig_file.add_context(
             Path(record.kubeconfig), paths.context, cluster=cluster, user=user, make_current=make_current

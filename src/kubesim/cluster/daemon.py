@@ -1,9 +1,9 @@
 """The daemon of a cluster: one process that holds the store, serves the API and does what a control plane does.
 
-Started by `control.StartingDaemon` as `python -m kubesim.cluster.daemon DIRECTORY`. It wires the rooms of kubesim
-together and knows nothing of what they do. It holds `daemon.lock` as long as it lives, so that there are never two;
-it tells through a pipe how far it has come; on SIGTERM it ends its streams and is gone within three seconds, whatever
-hangs. The processes of its pods are not its children and go on without it: the next daemon adopts them.
+Started by `control.StartingDaemon` as `python -m kubesim.cluster.daemon DIRECTORY`. What it serves is put together in
+`controlplane`; here is the life of the process. It holds `daemon.lock` as long as it lives, so that there are never
+two; it tells through a pipe how far it has come; on SIGTERM it ends its streams and is gone within three seconds,
+whatever hangs. The processes of its pods are not its children and go on without it: the next daemon adopts them.
 """
 
 from __future__ import annotations
@@ -15,24 +15,15 @@ import gc
 import json
 import logging
 import os
-import re
 import signal
-import socket
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import uvloop
 
 from kubesim import __version__
-from kubesim.apiserver.app import ApiServer
-from kubesim.apiserver.audit import Audit
-from kubesim.apiserver.inprocess import InProcessTransport
-from kubesim.apiserver.nodes import NodeDirectory
-from kubesim.apiserver.serve import TlsFiles, serve
-from kubesim.apiserver.usage import pretends
+from kubesim.cluster.controlplane import CannotListen, ControlPlane, Wanted, running
 from kubesim.cluster.controlsocket import control_socket
 from kubesim.cluster.daemonfile import DaemonFile, write_daemon_file
 from kubesim.cluster.exitcodes import ExitCode
@@ -40,22 +31,12 @@ from kubesim.cluster.files import try_lock
 from kubesim.cluster.home import ClusterPaths
 from kubesim.cluster.pki import PkiFiles
 from kubesim.cluster.record import ClusterRecord, read_record
-from kubesim.controllers.localvolumes import LocalProvisioner
-from kubesim.controllers.manager import all_controllers, run_all
 from kubesim.kubelet.proc import identify
-from kubesim.kubelet.process import ProcessKubelet
-from kubesim.scheduler.scheduler import Scheduler
 from kubesim.store import Store, StoreError, open_store
-from kubewire.client import Client
-from kubewire.informer import Change, Informers
-from kubewire.resources import NODES, PODS, SERVICE_ACCOUNTS
-from kubewire.sharing import Sharing
 
 log = logging.getLogger("kubesim")
 
 _LAST_MOMENT = 3  # seconds after SIGTERM in which the process is gone, whatever hangs
-_STREAMS_GRACE = 0.5
-_REVIVAL = 1.0
 
 
 class CannotStart(Exception):
@@ -134,7 +115,6 @@ class Daemon:
         self._paths = paths
         self._record = record
         self._states = states
-        self._pki = PkiFiles(paths.pki)
         self._ending = asyncio.Event()
 
     async def run(self) -> None:
@@ -162,100 +142,34 @@ class Daemon:
             raise CannotStart(str(error), remedy=error.remedy) from error
 
     async def _serve(self, store: Store) -> None:
-        nodes = NodeDirectory()
-        api = ApiServer(store, nodes=nodes, service_account_key=self._pki.accounts_key)
-        if self._record.audit:
-            api.audit = Audit(self._paths.requests)
-        await api.start()
-        tls = TlsFiles(
-            certificate=self._pki.server_cert,
-            key=self._pki.server_key,
-            client_ca=self._pki.ca_cert,
-            ca_key=self._pki.ca_key,
+        wanted = Wanted(
+            pki=PkiFiles(self._paths.pki),
+            port=self._record.port,
+            audit=self._paths.requests if self._record.audit else None,
+            process_node=self._paths.node if self._record.process_node else None,
+            volumes=self._paths.volumes if self._record.process_node else None,
         )
         try:
-            serving = await serve(api, "127.0.0.1", self._record.port, tls)
-        except OSError as error:
-            raise CannotStart(f"port {self._record.port}: {error.strerror or error}") from error
-        control = control_socket(self._paths.control, serving.faults.command)
-        async with self._control_plane(api, nodes), control:
-            await self._ending.wait()
-            await serving.stop(_STREAMS_GRACE)
+            async with running(store, wanted) as cluster, asyncio.TaskGroup() as group:
+                announcing = group.create_task(self._announce(cluster), name="announce")
+                async with control_socket(self._paths.control, cluster.serving.faults.command):
+                    await self._ending.wait()
+                announcing.cancel()
+        except CannotListen as error:
+            raise CannotStart(str(error)) from error
 
-    @contextlib.asynccontextmanager
-    async def _control_plane(self, api: ApiServer, nodes: NodeDirectory) -> AsyncIterator[None]:
-        """Scheduler, controllers and the kubelet, each as a user of its own."""
-        manager = Client(InProcessTransport(api, user="system:kube-controller-manager"))
-        scheduler = Client(InProcessTransport(api, user="system:kube-scheduler"))
-        async with Informers(manager, sharing=Sharing()) as informers, asyncio.TaskGroup() as group:
-            controllers = all_controllers(manager, informers, ca_pem=self._pki.ca_cert.read_text())
-            if self._record.process_node:
-                folder = self._paths.volumes.resolve()
-                controllers.append(LocalProvisioner(manager, informers, folder, node_name()))
-            tasks = [
-                group.create_task(
-                    _keep_up("scheduler", lambda: Scheduler(scheduler, informers).run()), name="scheduler"
-                ),
-                group.create_task(run_all(controllers), name="controllers"),
-                group.create_task(self._announce(informers), name="announce"),
-            ]
-            if self._record.process_node:
-                kubelet = _keep_up("kubelet", lambda: self._kubelet(api, nodes))
-                tasks.append(group.create_task(kubelet, name="kubelet"))
-            informers.of(PODS).subscribe(lambda change: _serve_usage(api, change))
-            yield
-            for task in tasks:
-                task.cancel()
-
-    async def _kubelet(self, api: ApiServer, nodes: NodeDirectory) -> None:
-        name = node_name()
-        client = Client(InProcessTransport(api, user=f"system:node:{name}"))
-        await ProcessKubelet(client, name, self._paths.node, nodes).run()
-
-    async def _announce(self, informers: Informers) -> None:
+    async def _announce(self, cluster: ControlPlane) -> None:
         """Say `serving` when a pod can be created, and `ready` when one could also run, if there is a node for it."""
-        await informers.of(SERVICE_ACCOUNTS).until(_is_default_account)
+        await cluster.usable()
         self._states.say("serving")
         log.info("serving on %s", self._record.server)
         if self._record.process_node:
-            await informers.of(NODES).until(_is_ready)
+            await cluster.node_ready()
         self._states.say("ready")
         log.info("ready")
         self._states.close()
         gc.collect()
         gc.freeze()  # what is here now stays: later collections need not look at it
-
-
-async def _keep_up(name: str, run: Callable[[], Awaitable[None]]) -> None:
-    """Run it, and again when it fails: a fault in one room must not take down the house."""
-    while True:
-        try:
-            await run()
-        except Exception:
-            log.exception("the %s failed; it starts again in %g s", name, _REVIVAL)
-        await asyncio.sleep(_REVIVAL)
-
-
-def _serve_usage(api: ApiServer, change: Change) -> None:
-    """A pod that pretends to use something can be measured."""
-    if change.new is not None and pretends(change.new):
-        api.serve_usage()
-
-
-def _is_default_account(account: dict[str, Any]) -> bool:
-    metadata = account["metadata"]
-    return bool(metadata["namespace"] == "default" and metadata["name"] == "default")
-
-
-def _is_ready(node: dict[str, Any]) -> bool:
-    conditions = node.get("status", {}).get("conditions", [])
-    return any(one["type"] == "Ready" and one["status"] == "True" for one in conditions)
-
-
-def node_name() -> str:
-    """The name of this machine as Kubernetes allows it."""
-    name = re.sub(r"[^a-z0-9-]+", "-", socket.gethostname().lower())[:63].strip("-")
-    return name or "localhost"
 
 
 if __name__ == "__main__":

@@ -6,9 +6,10 @@ A time that was missed is made up for once: only the latest counts.
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from zoneinfo import ZoneInfo
 
+from kubesim import clock
 from kubesim.controllers import schedules
 from kubesim.controllers.family import Family, Indexes, write_status
 from kubesim.controllers.jobview import ended
@@ -36,9 +37,7 @@ class CronJobController:
 
     name = "cron jobs"
 
-    def __init__(
-        self, client: Client, indexes: Indexes, *, now: Callable[[], datetime] = lambda: datetime.now(UTC)
-    ) -> None:
+    def __init__(self, client: Client, indexes: Indexes, *, now: Callable[[], datetime] = clock.now) -> None:
         self._client = client
         self._now = now
         self._crons = indexes.of(CRON_JOBS)

@@ -6,10 +6,10 @@ with growing delays.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import datetime
 
+from kubesim import clock
 from kubesim.controllers.backoff import Backoff
 from kubesim.controllers.daemonplan import HASH, Daemons, pod_for, target_of
 from kubesim.controllers.family import Family, Indexes, in_batches, write_status
@@ -35,8 +35,8 @@ class DaemonSetController:
         informers: Informers,
         indexes: Indexes,
         *,
-        now: Callable[[], datetime] = lambda: datetime.now(UTC),
-        clock: Callable[[], float] = time.monotonic,
+        now: Callable[[], datetime] = clock.now,
+        clock: Callable[[], float] = clock.monotonic,
     ) -> None:
         self._client = client
         self._now = now

@@ -7,8 +7,9 @@ that a decision made on an old view is refused and made again.
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import datetime
 
+from kubesim import clock
 from kubesim.controllers.family import Family, Indexes, write_status
 from kubesim.controllers.objects import (
     annotations_of,
@@ -47,9 +48,7 @@ class DeploymentController:
 
     name = "deployments"
 
-    def __init__(
-        self, client: Client, indexes: Indexes, *, now: Callable[[], datetime] = lambda: datetime.now(UTC)
-    ) -> None:
+    def __init__(self, client: Client, indexes: Indexes, *, now: Callable[[], datetime] = clock.now) -> None:
         self._client = client
         self._now = now
         self._deployments = indexes.of(DEPLOYMENTS)

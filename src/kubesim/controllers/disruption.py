@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 
+from kubesim import clock
 from kubesim.apiserver.selectors import from_object
 from kubesim.controllers.family import Indexes, write_status
 from kubesim.controllers.objects import (
@@ -39,9 +40,7 @@ class DisruptionController:
 
     name = "disruption"
 
-    def __init__(
-        self, client: Client, indexes: Indexes, *, now: Callable[[], datetime] = lambda: datetime.now(UTC)
-    ) -> None:
+    def __init__(self, client: Client, indexes: Indexes, *, now: Callable[[], datetime] = clock.now) -> None:
         self._client = client
         self._now = now
         self._budgets = indexes.of(POD_DISRUPTION_BUDGETS)

@@ -6,11 +6,11 @@ is repeated counts from its last time.
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 
+from kubesim import clock
 from kubewire.client import Client
 from kubewire.errors import KubeError, NotFound
 from kubewire.informer import Object
@@ -33,7 +33,7 @@ class EventExpiry:
         *,
         life: timedelta = LIFE,
         period: float = PERIOD,
-        now: Callable[[], datetime] = lambda: datetime.now(UTC),
+        now: Callable[[], datetime] = clock.now,
     ) -> None:
         self._client = client
         self._life = life
@@ -43,7 +43,7 @@ class EventExpiry:
     async def run(self) -> None:
         """Work until cancelled."""
         while True:
-            await asyncio.sleep(self._period)
+            await clock.sleep(self._period)
             try:
                 await self.expire()
             except KubeError as error:

@@ -7,9 +7,9 @@ remembers what it made and deleted until the mirror has seen it, and `settled` s
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Awaitable, Callable, Iterable
 
+from kubesim import clock
 from kubesim.apiserver.selectors import LabelSelector, from_object
 from kubesim.controllers.objects import controlled_by, controller_of, deleting, labels_of
 from kubesim.controllers.recorder import NORMAL, WARNING, Recorder
@@ -104,7 +104,7 @@ class Family:
 
     def settled(self, key: str) -> bool:
         """Whether the mirror has seen all that was made and deleted for this owner."""
-        now = time.monotonic()
+        now = clock.monotonic()
         for uid in [one for one in self._open.get(key, ()) if self._awaited[one][2] < now]:
             self._seen(uid)
         if (
@@ -213,7 +213,7 @@ class Family:
             return
         if not deletion and is_there:
             return
-        self._awaited[uid] = (key, deletion, time.monotonic() + _PATIENCE)
+        self._awaited[uid] = (key, deletion, clock.monotonic() + _PATIENCE)
         self._open.setdefault(key, set()).add(uid)
 
     def _seen(self, uid: str) -> None:

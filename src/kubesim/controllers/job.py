@@ -7,8 +7,9 @@ in the status before they lose their finalizer, and become numbers after it.
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import datetime
 
+from kubesim import clock
 from kubesim.controllers.family import Family, Indexes, in_batches, write_status
 from kubesim.controllers.jobpolicies import INDEX
 from kubesim.controllers.jobview import FINALIZER, JobView, Target, ended, with_condition
@@ -38,9 +39,7 @@ class JobController:
 
     name = "jobs"
 
-    def __init__(
-        self, client: Client, indexes: Indexes, *, now: Callable[[], datetime] = lambda: datetime.now(UTC)
-    ) -> None:
+    def __init__(self, client: Client, indexes: Indexes, *, now: Callable[[], datetime] = clock.now) -> None:
         self._client = client
         self._now = now
         self._jobs = indexes.of(JOBS)

@@ -11,8 +11,9 @@ import logging
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import datetime
 
+from kubesim import clock
 from kubesim.controllers import discovery
 from kubesim.controllers.workqueue import WorkQueue, work
 from kubewire.client import Client
@@ -45,7 +46,7 @@ class NamespaceController:
     name = "namespaces"
 
     def __init__(
-        self, client: Client, informers: Informers, *, now: Callable[[], datetime] = lambda: datetime.now(UTC)
+        self, client: Client, informers: Informers, *, now: Callable[[], datetime] = clock.now
     ) -> None:
         self._client = client
         self._namespaces = informers.of(NAMESPACES)

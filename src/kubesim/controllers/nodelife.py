@@ -6,11 +6,11 @@ tainted as its maker says. Pods are evicted from tainted nodes when their tolera
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import datetime
 
+from kubesim import clock
 from kubesim.controllers.workqueue import WorkQueue, work
 from kubewire.client import Client
 from kubewire.errors import NotFound
@@ -38,7 +38,7 @@ class NodeLifecycle:
         informers: Informers,
         *,
         grace: float = GRACE,
-        now: Callable[[], datetime] = lambda: datetime.now(UTC),
+        now: Callable[[], datetime] = clock.now,
     ) -> None:
         self._client = client
         self._nodes = informers.of(NODES)
@@ -63,7 +63,7 @@ class NodeLifecycle:
         if node is None:
             self._renewed.pop(name, None)
             return None
-        if self._is_silent(name, asyncio.get_running_loop().time()) and _ready(node) not in ("Unknown", None):
+        if self._is_silent(name, clock.monotonic()) and _ready(node) not in ("Unknown", None):
             await self._mark_unknown(node)
             return PERIOD
         if self._leases.get(f"{LEASE_NAMESPACE}/{name}") is None:

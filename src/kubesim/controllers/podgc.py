@@ -6,11 +6,11 @@ it may come back, and is asked for at the API server once more before its pods a
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from collections.abc import Callable, Iterable
-from datetime import UTC, datetime
+from datetime import datetime
 
+from kubesim import clock
 from kubewire.client import Client
 from kubewire.errors import KubeError, NotFound
 from kubewire.informer import Informers, Object
@@ -36,7 +36,7 @@ class PodCollector:
         period: float = PERIOD,
         quarantine: float = QUARANTINE,
         most_finished: int = MOST_FINISHED,
-        now: Callable[[], datetime] = lambda: datetime.now(UTC),
+        now: Callable[[], datetime] = clock.now,
     ) -> None:
         self._client = client
         self._pods = informers.of(PODS)
@@ -45,16 +45,16 @@ class PodCollector:
         self._quarantine = quarantine
         self._most_finished = most_finished
         self._now = now
-        self._missing: dict[str, float] = {}  # node name -> since when it was not seen, in event loop time
+        self._missing: dict[str, float] = {}  # node name -> since when it was not seen, by the clock
 
     async def run(self) -> None:
         """Work until cancelled."""
         await self._pods.synced.wait()
         await self._nodes.synced.wait()
         while True:
-            await asyncio.sleep(self._period)
+            await clock.sleep(self._period)
             try:
-                await self.collect(asyncio.get_running_loop().time())
+                await self.collect(clock.monotonic())
             except KubeError as error:
                 log.warning("%s: %s", self.name, error)
 

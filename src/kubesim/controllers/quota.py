@@ -12,8 +12,9 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import datetime
 
+from kubesim import clock
 from kubesim.apiserver.kinds.podtotals import Amounts
 from kubesim.apiserver.quota.usage import (
     CLAIMS,
@@ -53,7 +54,7 @@ class QuotaController:
         client: Client,
         informers: Informers,
         *,
-        now: Callable[[], datetime] = lambda: datetime.now(UTC),
+        now: Callable[[], datetime] = clock.now,
     ) -> None:
         self._client = client
         self._informers = informers

@@ -8,8 +8,9 @@ from __future__ import annotations
 import logging
 from collections import OrderedDict
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import datetime
 
+from kubesim import clock
 from kubesim.controllers.objects import seconds
 from kubewire.client import Client
 from kubewire.errors import KubeError, NotFound
@@ -27,9 +28,7 @@ NORMAL, WARNING = "Normal", "Warning"
 class Recorder:
     """Speaks for one controller."""
 
-    def __init__(
-        self, client: Client, component: str, *, now: Callable[[], datetime] = lambda: datetime.now(UTC)
-    ) -> None:
+    def __init__(self, client: Client, component: str, *, now: Callable[[], datetime] = clock.now) -> None:
         self._client = client
         self._component = component
         self._now = now

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable
-from datetime import UTC, datetime
+from datetime import datetime
 
+from kubesim import clock
 from kubesim.controllers import objects
 from kubesim.controllers.family import Family, Indexes, in_batches, write_status
 from kubesim.controllers.objects import (
@@ -50,9 +51,7 @@ class ReplicaSetController:
     resource: Resource = REPLICA_SETS
     component = "replicaset-controller"
 
-    def __init__(
-        self, client: Client, indexes: Indexes, *, now: Callable[[], datetime] = lambda: datetime.now(UTC)
-    ) -> None:
+    def __init__(self, client: Client, indexes: Indexes, *, now: Callable[[], datetime] = clock.now) -> None:
         self._client = client
         self._now = now
         self._sets = indexes.of(self.resource)

@@ -6,10 +6,10 @@ them an owner. A pod that has ended is replaced; one that fails again and again,
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import datetime
 
+from kubesim import clock
 from kubesim.controllers.backoff import Backoff
 from kubesim.controllers.family import Family, Indexes, write_status
 from kubesim.controllers.objects import (
@@ -56,8 +56,8 @@ class StatefulSetController:
         client: Client,
         indexes: Indexes,
         *,
-        now: Callable[[], datetime] = lambda: datetime.now(UTC),
-        clock: Callable[[], float] = time.monotonic,
+        now: Callable[[], datetime] = clock.now,
+        clock: Callable[[], float] = clock.monotonic,
     ) -> None:
         self._client = client
         self._now = now

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import datetime
 
+from kubesim import clock
 from kubesim.controllers.family import Indexes
 from kubesim.controllers.objects import condition, deleting, moment
 from kubesim.controllers.workqueue import WorkQueue, work
@@ -18,9 +19,7 @@ class TtlController:
 
     name = "time to live after finished"
 
-    def __init__(
-        self, client: Client, indexes: Indexes, *, now: Callable[[], datetime] = lambda: datetime.now(UTC)
-    ) -> None:
+    def __init__(self, client: Client, indexes: Indexes, *, now: Callable[[], datetime] = clock.now) -> None:
         self._client = client
         self._now = now
         self._jobs = indexes.of(JOBS)

@@ -12,6 +12,7 @@ import logging
 from collections import deque
 from collections.abc import Awaitable, Callable
 
+from kubesim import clock
 from kubewire.errors import Conflict, KubeError, NotFound
 
 log = logging.getLogger(__name__)
@@ -30,7 +31,7 @@ class WorkQueue:
         self._held: set[str] = set()  # in a worker's hands
         self._again: set[str] = set()  # added while held
         self._failures: dict[str, int] = {}
-        self._timers: dict[str, asyncio.TimerHandle] = {}
+        self._timers: dict[str, clock.Timer] = {}
         self._wake = asyncio.Event()
 
     def __len__(self) -> int:
@@ -58,13 +59,12 @@ class WorkQueue:
         if seconds <= 0:
             self.add(key)
             return
-        loop = asyncio.get_running_loop()
         timer = self._timers.get(key)
         if timer:
-            if timer.when() <= loop.time() + seconds:
+            if timer.when() <= clock.monotonic() + seconds:
                 return
             timer.cancel()
-        self._timers[key] = loop.call_later(seconds, self._due, key)
+        self._timers[key] = clock.call_later(seconds, self._due, key)
 
     def _due(self, key: str) -> None:
         self._timers.pop(key, None)

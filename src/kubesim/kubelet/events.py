@@ -9,12 +9,12 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
-import time
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from kubesim.clock import timestamp
 from kubesim.kubelet.status import rfc3339
 from kubewire.client import Client
 from kubewire.errors import KubeError, NotFound
@@ -43,7 +43,7 @@ class _Note:
 class EventRecorder:
     """Sends events of one kubelet."""
 
-    def __init__(self, client: Client, node_name: str, clock: Callable[[], float] = time.time) -> None:
+    def __init__(self, client: Client, node_name: str, clock: Callable[[], float] = timestamp) -> None:
         self._client = client
         self._node_name = node_name
         self._clock = clock

@@ -9,12 +9,12 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
-import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
 from kubesim import __version__
+from kubesim.clock import sleep, timestamp
 from kubesim.kubelet.addresses import HOST
 from kubesim.kubelet.devices import GPU_RESOURCE
 from kubesim.kubelet.machine import Machine
@@ -131,7 +131,7 @@ class NodeAgent:
     """Keeps the Node and its Lease."""
 
     def __init__(
-        self, client: Client, name: str, machine: Machine, clock: Callable[[], float] = time.time
+        self, client: Client, name: str, machine: Machine, clock: Callable[[], float] = timestamp
     ) -> None:
         self._client = client
         self._name = name
@@ -153,7 +153,7 @@ class NodeAgent:
                 log.exception("node %s could not be renewed", self._name)
             else:
                 pause = RETRY
-                await asyncio.sleep(RENEW_EVERY)
+                await sleep(RENEW_EVERY)
                 continue
             await asyncio.sleep(pause)
             pause = min(pause * 2, LONGEST_RETRY)

@@ -13,6 +13,7 @@ import logging
 from dataclasses import replace
 from pathlib import Path
 
+from kubesim.clock import wait
 from kubesim.kubelet import aftermath, memory, shims
 from kubesim.kubelet.addresses import HOST
 from kubesim.kubelet.containers import Attempt, ContainerView, JsonObject, PodView
@@ -353,11 +354,7 @@ class PodWorker:
 
     async def _sleep_until(self, at: float | None) -> None:
         pause = None if at is None else max(0.0, at - self._with.clock())
-        try:
-            async with asyncio.timeout(pause):
-                await self._wake.wait()
-        except TimeoutError:
-            return
+        await wait(self._wake, pause)
 
 
 def _version(pod: JsonObject) -> int:

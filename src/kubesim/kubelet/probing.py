@@ -12,11 +12,12 @@ that a restart makes no pod unready.
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from pathlib import Path
 
+from kubesim.clock import sleep as clock_sleep
+from kubesim.clock import timestamp
 from kubesim.kubelet import handlers, probes
 from kubesim.kubelet.background import Tasks
 from kubesim.kubelet.containers import Attempt, Health, JsonObject, PodView
@@ -41,8 +42,8 @@ class Prober:
         changed: Callable[[], None],
         complain: Callable[[str, str], None],
         perform: Performer = handlers.probe,
-        clock: Callable[[], float] = time.time,
-        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+        clock: Callable[[], float] = timestamp,
+        sleep: Callable[[float], Awaitable[None]] = clock_sleep,
     ) -> None:
         self.health = health
         self._target = target

@@ -11,12 +11,12 @@ import asyncio
 import logging
 import os
 import threading
-import time
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from pathlib import Path
 
 from kubesim.apiserver.nodes import ExecOptions, LogOptions, NodeDirectory, ProcessStream
+from kubesim.clock import timestamp
 from kubesim.kubelet import containerfiles, machine, memory, nodeapi, venv
 from kubesim.kubelet.admission import Admission
 from kubesim.kubelet.containers import JsonObject
@@ -50,7 +50,7 @@ class ProcessKubelet:
         nodes: NodeDirectory,
         *,
         sync_every: float = 60.0,
-        clock: Callable[[], float] = time.time,
+        clock: Callable[[], float] = timestamp,
     ) -> None:
         self._client = client
         self._node_name = node_name

@@ -64,6 +64,7 @@ class ShimStream:
         self._closed = False
         self._exhausted = False
         self._listener = asyncio.create_task(self._listen(), name="exec: listen to the shim")
+        self._listener.add_done_callback(lambda _: link.close())  # also when it never got to its first step
         self._watch()
 
     # --- what the API server calls ---
@@ -125,8 +126,12 @@ class ShimStream:
         if self._exhausted and self._code.done():
             self._tell("leave")
         self._listener.cancel()
+        self._release()  # before the first await: who closes this may itself be cancelled
         await asyncio.gather(self._listener, return_exceptions=True)
-        self._link.close()
+
+    # --- inside ---
+
+    def _release(self) -> None:
         loop = asyncio.get_running_loop()
         for outlet in self._outlets:
             if outlet.watched:
@@ -140,8 +145,6 @@ class ShimStream:
             self._code.set_result(_KILLED)
         self._code.exception()  # seen: nobody may have asked
         self._changed.set()
-
-    # --- inside ---
 
     def _close_stdin(self) -> None:
         if self._stdin is not None:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from kubesim.clock import timestamp
 from kubesim.kubelet.admission import Admission
 from kubesim.kubelet.devices import Devices
 from kubesim.kubelet.events import EventRecorder
@@ -31,4 +31,4 @@ class Surroundings:
     allocatable: Mapping[str, str]
     taken_addresses: Callable[[], set[str]]
     sync_every: float = 60.0  # seconds between looks at what the volumes of a running pod are made from
-    clock: Callable[[], float] = time.time
+    clock: Callable[[], float] = timestamp

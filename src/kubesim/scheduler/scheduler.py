@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import datetime
 
+from kubesim import clock
 from kubesim.scheduler import reports
 from kubesim.scheduler.affinity import Labels
 from kubesim.scheduler.cache import Cache
@@ -54,7 +54,7 @@ class Scheduler:
         informers: Informers,
         *,
         name: str = DEFAULT_SCHEDULER,
-        now: Callable[[], datetime] = lambda: datetime.now(UTC),
+        now: Callable[[], datetime] = clock.now,
     ) -> None:
         self._client = client
         self._pods = informers.of(PODS)
@@ -106,7 +106,7 @@ class Scheduler:
     async def _decide_all(self, group: asyncio.TaskGroup) -> None:
         count = 0
         while True:
-            pod = self._queue.pop(time.monotonic())
+            pod = self._queue.pop(clock.monotonic())
             if pod is None:
                 await self._pause()
                 continue
@@ -119,12 +119,9 @@ class Scheduler:
         """Until something has changed, or the next backoff is over."""
         self._wake.clear()
         due = self._queue.next_due()
-        limit = _OVERDUE_LOOK if due is None else min(_OVERDUE_LOOK, max(0.0, due - time.monotonic()))
-        try:
-            async with asyncio.timeout(limit):
-                await self._wake.wait()
-        except TimeoutError:
-            self._queue.wake_overdue(time.monotonic())
+        limit = _OVERDUE_LOOK if due is None else min(_OVERDUE_LOOK, max(0.0, due - clock.monotonic()))
+        if not await clock.wait(self._wake, limit):
+            self._queue.wake_overdue(clock.monotonic())
 
     def _try(self, pod: PodInfo, group: asyncio.TaskGroup) -> None:
         try:
@@ -136,7 +133,7 @@ class Scheduler:
             plan = self._plan(pod, decision.node) if decision.node else None
         except Exception:  # a pod that a plugin cannot digest must not stop all the others
             log.exception("pod %s cannot be scheduled", pod.key)
-            self._queue.rest(pod.uid, time.monotonic())
+            self._queue.rest(pod.uid, clock.monotonic())
             return
         if decision.node:
             placed = replace(pod, node=decision.node)
@@ -145,7 +142,7 @@ class Scheduler:
             action = self._bind_volumes(placed, plan) if plan else self._send(self._bind(placed))
             group.create_task(action, name=f"bind {pod.key}")
             return
-        self._queue.rest(pod.uid, time.monotonic())
+        self._queue.rest(pod.uid, clock.monotonic())
         assert outcome is not None
         message = decision.message + (f" {outcome.message}" if outcome.message else "")
         if outcome.node is not None:
@@ -203,7 +200,7 @@ class Scheduler:
         self._cache.forget(pod.uid)
         now = self._pods.get(pod.key)
         if now is not None and now["metadata"]["uid"] == pod.uid and self._is_ours(now):
-            self._queue.retry(replace(pod, node=None), time.monotonic())
+            self._queue.retry(replace(pod, node=None), clock.monotonic())
             self._wake.set()
 
     async def _bind(self, pod: PodInfo) -> None:

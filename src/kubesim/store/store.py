@@ -137,6 +137,11 @@ class Store:
         stored = Stored(resource, name, revision, previous.created, encode(revision))
         return await self._commit(Change(ChangeType.DELETED, stored, previous))
 
+    async def written(self) -> None:
+        """Wait until the writes that are under way now are on disk, or have failed."""
+        if self._writes:
+            await asyncio.wait({self._writes[-1].done})
+
     async def close(self) -> None:
         """Wait for the writes that are under way, then let go of the disk."""
         if self._closed:

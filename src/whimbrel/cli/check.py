@@ -49,7 +49,9 @@ def _show(results: list[dict[str, Any]]) -> None:
     )
     for result in results:
         if not result["usable"]:
-            click.secho(f"{result['infra']}: {result['reason']}", fg="yellow", err=True)
+            reason = str(result["reason"])  # which names the place, where it comes from there
+            said = reason if reason.startswith(result["infra"]) else f"{result['infra']}: {reason}"
+            click.secho(said, fg="yellow", err=True)
             if result.get("remedy"):
                 click.echo(f"  Try: {result['remedy']}", err=True)
         elif result.get("leftovers"):

@@ -44,7 +44,7 @@ def follow_progress(name: str, say: sdk.Say) -> Callable[[dict[str, Any]], None]
     """Tell what a request is waiting for, after the name that it is about."""
 
     def on_event(frame: dict[str, Any]) -> None:
-        if frame["kind"] == "progress":
+        if frame["kind"] in ("progress", "waiting"):
             say(f"{name}: {frame['data'].get('message', '')}")
 
     return on_event

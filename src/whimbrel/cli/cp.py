@@ -9,21 +9,30 @@ import click
 from whimbrel.cli.output import next_steps, print_json, progress
 from whimbrel.client import sdk
 from whimbrel.model.errors import InvalidTask
+from whimbrel.model.exitcodes import ExitCode
+
+_NAMED = 10
+"""How many of the things that were left out are named."""
 
 
 @click.command()
 @click.argument("source")
 @click.argument("target")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def cp(source: str, target: str, as_json: bool) -> None:
+def cp(source: str, target: str, as_json: bool) -> int:
     """Copy SOURCE to TARGET; one of them is CLUSTER:PATH, on the cluster's first node.
 
-    A relative PATH is relative to the task's working directory.
+    A relative PATH is relative to the task's working directory. What is neither a file nor a directory, and links
+    that lead out of what is copied, are left out and named.
 
     \b
     whim cp digits:model.npz .
     whim cp data/ digits:data
     """
+    if "-" in (source, target):
+        raise click.UsageError(
+            "`-` is not a file here (a file of that name: ./-). To print one: whim exec CLUSTER 'cat PATH'"
+        )
     remote_source, remote_target = _remote(source), _remote(target)
     if bool(remote_source) == bool(remote_target):
         raise click.UsageError(
@@ -41,12 +50,20 @@ def cp(source: str, target: str, as_json: bool) -> None:
                 )
             assert remote_target is not None
             result = sdk.copy_to(local, *remote_target)
+    left = result["left_out"]
     if as_json:
         print_json(result)
-        return
-    click.echo(f"Copied {_count(result['files'], 'file')}, {_size(result['bytes'])}.")
-    if remote_target:
-        next_steps(("look at it:", f"whim exec {remote_target[0]} 'ls -l'"))
+    else:
+        click.echo(f"Copied {_count(result['files'], 'file')}, {_size(result['bytes'])}.")
+        for name in left[:_NAMED]:
+            click.secho(
+                f"Left out, because it is no file, directory or link inside: {name}", fg="yellow", err=True
+            )
+        if len(left) > _NAMED:
+            click.secho(f"Left out: {len(left) - _NAMED} more like that", fg="yellow", err=True)
+        if remote_target:
+            next_steps(("look at it:", f"whim exec {remote_target[0]} 'ls -l'"))
+    return int(ExitCode.FAILED if left else ExitCode.OK)
 
 
 def _remote(text: str) -> tuple[str, str] | None:

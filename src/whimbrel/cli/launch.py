@@ -9,15 +9,16 @@ import click
 
 from whimbrel.cli import logs
 from whimbrel.cli.asking import confirm
+from whimbrel.cli.command_words import TakesClusterAndCommand, TakesCommand
 from whimbrel.cli.output import next_steps, print_json, print_table, progress
 from whimbrel.cli.relaunching import relaunch
 from whimbrel.cli.task_options import read_task, task_options
 from whimbrel.client import sdk
-from whimbrel.model.errors import SetupFailed, WhimError
+from whimbrel.model.errors import WhimError
 from whimbrel.model.exitcodes import ExitCode
 
 
-@click.command()
+@click.command(cls=TakesCommand)
 @click.argument("entrypoint", nargs=-1)
 @click.option("-c", "--cluster", help="Name of the cluster; one of that name that is up is used again.")
 @click.option("-d", "--detach-run", "detach", is_flag=True, help="Return when the job is queued.")
@@ -45,7 +46,7 @@ def launch(
 ) -> int:
     """Run a task: make a cluster, sync files, set up, run.
 
-    ENTRYPOINT is a task's YAML file, or a command.
+    ENTRYPOINT is a task's YAML file, or a command; what follows two dashes (--) is the command as it stands.
 
     \b
     whim launch -c train task.yaml
@@ -79,7 +80,7 @@ def launch(
     return _follow(name, request, detach, as_json, "The launch goes on.")
 
 
-@click.command("exec")
+@click.command("exec", cls=TakesClusterAndCommand)
 @click.argument("cluster")
 @click.argument("entrypoint", nargs=-1, required=True)
 @click.option("-d", "--detach-run", "detach", is_flag=True, help="Return when the job is queued.")
@@ -91,6 +92,7 @@ def exec_(cluster: str, entrypoint: tuple[str, ...], detach: bool, as_json: bool
     \b
     whim exec train task.yaml
     whim exec train 'python eval.py'
+    whim exec train -- ls -la
     """
     task = read_task(entrypoint, given)
     with progress(enabled=not as_json) as say:
@@ -131,13 +133,6 @@ def _follow(cluster: str, request: sdk.Request, detach: bool, as_json: bool, goe
             ("cancel it:", f"whim api cancel {request.id[:8]}"),
         )
         return int(ExitCode.INTERRUPTED)
-    except SetupFailed:
-        next_steps(
-            ("the cluster is up, look:", f"whim exec {cluster} 'ls -la'"),
-            ("try again:", f"whim launch -c {cluster} ..."),
-            ("remove it:", f"whim down {cluster}"),
-        )
-        raise
     job = output.get("job_id")
     if as_json:
         print_json({"request_id": request.id, **output})
@@ -175,7 +170,7 @@ def _await(request: sdk.Request, as_json: bool) -> dict[str, Any]:
 
         def on_event(frame: dict[str, Any]) -> None:
             data = frame.get("data") or {}
-            if frame["kind"] == "progress":
+            if frame["kind"] in ("progress", "waiting"):
                 say(str(data.get("message", "")))
             elif frame["kind"] == "log" and not as_json:
                 sys.stderr.write(str(data.get("text", "")))

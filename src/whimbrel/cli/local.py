@@ -57,7 +57,7 @@ def down(yes: bool, as_json: bool) -> None:
 
 def _report(say: sdk.Say) -> Any:
     def on_event(frame: dict[str, Any]) -> None:
-        if frame["kind"] == "progress":
+        if frame["kind"] in ("progress", "waiting"):
             say(str(frame["data"].get("message", "")))
 
     return on_event

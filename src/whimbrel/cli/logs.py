@@ -67,7 +67,7 @@ def show(cluster: str, job_id: int | None, frames: Iterable[dict[str, Any]]) -> 
                 sys.stdout.flush()
                 open_line = not frame["text"].endswith("\n")
             elif frame["kind"] == "status" and frame.get("status") == "PENDING":
-                reason = frame.get("reason") or "for room in the queue of its cluster"
+                reason = frame.get("reason") or "in the queue of its cluster"
                 waiting = threading.Timer(WAIT_SHOWN, _say, [f"the job waits: {reason}"])
                 waiting.daemon = True
                 waiting.start()

@@ -46,7 +46,7 @@ def upload(workdir: str | None, mounts: Mapping[str, str], call: Call, say: Say)
     hashes = sorted({*documents, *sources})
     missing: list[str] = call("POST", "/api/v1/files/missing", {"sha256": hashes})["missing"]
     for batch, size in _batches(missing, sources, documents):
-        say(f"uploading {len(batch)} files, {size / 1e6:.1f} MB")
+        say(_uploading(len([digest for digest in batch if digest in sources]), size))
         call(
             "POST",
             "/api/v1/files",
@@ -58,6 +58,12 @@ def upload(workdir: str | None, mounts: Mapping[str, str], call: Call, say: Say)
         "workdir": trees[""].digest if workdir else None,
         "mounts": {directory: tree.digest for directory, tree in trees.items() if directory},
     }
+
+
+def _uploading(files: int, size: int) -> str:
+    """The lists of files go with them, and count as none."""
+    what = f"{files} file{'s' * (files != 1)}" if files else "the list of files"
+    return f"uploading {what}, {size / 1e6:.1f} MB"
 
 
 def scan(root: Path, sources: dict[str, Path], rules: IgnoreRules | None = None) -> Manifest:

@@ -102,6 +102,7 @@ def _start(home: Path, say: Say) -> ServerRecord:
     log = home / "server.log"
     with open(log, "ab") as output:
         os.chmod(log, 0o600)
+        begin = output.tell()  # what is before it was another server's
         process = subprocess.Popen(
             [sys.executable, "-m", "whimbrel.server", "--home", str(home)],
             stdin=subprocess.DEVNULL,
@@ -120,14 +121,15 @@ def _start(home: Path, say: Say) -> ServerRecord:
             return record
         if process.poll() is not None:
             raise ServerUnavailable(
-                f"The API server ended with code {process.returncode} while starting:\n{_tail(log)}",
+                f"The API server ended with code {process.returncode} while starting:\n{_tail(log, begin)}",
                 remedy="whim api logs",
             )
         time.sleep(0.01)
     process.kill()
     process.wait(STOP_DEADLINE)
     raise ServerUnavailable(
-        f"The API server did not answer within {START_DEADLINE:g} s:\n{_tail(log)}", remedy="whim api logs"
+        f"The API server did not answer within {START_DEADLINE:g} s:\n{_tail(log, begin)}",
+        remedy="whim api logs",
     )
 
 
@@ -148,9 +150,12 @@ def _wait_gone(record: ServerRecord, seconds: float) -> bool:
     return True
 
 
-def _tail(log: Path, lines: int = 8) -> str:
+def _tail(log: Path, begin: int, lines: int = 8) -> str:
     try:
-        return "\n".join(log.read_text(errors="replace").splitlines()[-lines:])
+        with log.open("rb") as file:
+            file.seek(begin)
+            said = file.read().decode("utf-8", "replace").splitlines()[-lines:]
+        return "\n".join(said) or "(it wrote nothing to its log)"
     except OSError as error:
         return f"(no log: {error})"
 

@@ -241,19 +241,27 @@ def logs(
 
 def copy_to(source: Path, cluster: str, target: str) -> dict[str, Any]:
     """Copy a local file or directory to the first node of a cluster."""
-    from whimbrel.client.tarstream import tar_stream
+    from whimbrel.client.tarstream import check_source, tar_stream
 
-    return _call(
+    check_source(source)
+    left_out: list[str] = []
+
+    def content() -> Iterator[bytes]:
+        left_out.clear()
+        return tar_stream(source, left_out)
+
+    answer = _call(
         "PUT",
         _cluster_path(cluster, f"files?{urlencode({'path': target})}"),
-        lambda: tar_stream(source),
+        content,
         headers={"Content-Type": "application/x-tar"},
         timeout=3600.0,
     )
+    return {**answer, "left_out": left_out}
 
 
-def copy_from(cluster: str, source: str, target: Path) -> dict[str, int]:
-    """Copy a file or directory from the first node of a cluster to this machine."""
+def copy_from(cluster: str, source: str, target: Path) -> dict[str, Any]:
+    """Copy a file or directory from the first node of a cluster to this machine; `left_out` names what is no file."""
     from whimbrel.client.tarstream import unpack
 
     record = local.ensure()

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import io
 import os
+import stat
 import tarfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from whimbrel.model.errors import InvalidTask, NotFound, WhimError
 
@@ -19,6 +20,13 @@ if TYPE_CHECKING:
     from typing_extensions import Buffer
 
 PIECE = 1 << 16
+
+_SPECIAL = (
+    (stat.S_ISCHR, "a character device"),
+    (stat.S_ISBLK, "a block device"),
+    (stat.S_ISFIFO, "a pipe"),
+    (stat.S_ISSOCK, "a socket"),
+)
 
 
 def tar_of(members: Iterable[tuple[str, Path | bytes]]) -> Iterator[bytes]:
@@ -31,13 +39,31 @@ def tar_of(members: Iterable[tuple[str, Path | bytes]]) -> Iterator[bytes]:
     yield b"\0" * tarfile.BLOCKSIZE * 2
 
 
-def tar_stream(source: Path) -> Iterator[bytes]:
-    """An archive of one file or directory, under its own name."""
-    yield from _tree(source, source.resolve().name)
+def check_source(source: Path) -> None:
+    """Refuse what has no end or no content of its own, before anything is sent.
+
+    Raises:
+        InvalidTask: it is a device, pipe or socket.
+    """
+    if not (source.is_file() or source.is_dir() or source.is_symlink()):
+        raise InvalidTask(f"{source} is {kind_of(source.stat().st_mode)}, not a file or directory.")
+
+
+def kind_of(mode: int) -> str:
+    """What a special file is, in words."""
+    for test, words in _SPECIAL:
+        if test(mode):
+            return words
+    return "something special"
+
+
+def tar_stream(source: Path, left_out: list[str]) -> Iterator[bytes]:
+    """An archive of one file or directory, under its own name. `left_out` learns what could not go into it."""
+    yield from _tree(source, source.resolve().name, left_out)
     yield b"\0" * tarfile.BLOCKSIZE * 2
 
 
-def _tree(path: Path, name: str) -> Iterator[bytes]:
+def _tree(path: Path, name: str, left_out: list[str]) -> Iterator[bytes]:
     if path.is_symlink():
         header = _header(name, 0, 0o777)
         header.type, header.linkname = tarfile.SYMTYPE, os.readlink(path)
@@ -47,9 +73,11 @@ def _tree(path: Path, name: str) -> Iterator[bytes]:
         header.type = tarfile.DIRTYPE
         yield _encoded(header)
         for child in sorted(path.iterdir()):
-            yield from _tree(child, f"{name}/{child.name}")
+            yield from _tree(child, f"{name}/{child.name}", left_out)
     elif path.is_file():
         yield from _from_disk(name, path)
+    else:
+        left_out.append(str(path))
 
 
 def _from_disk(name: str, path: Path) -> Iterator[bytes]:
@@ -107,15 +135,17 @@ class _Pieces(io.RawIOBase):
         return count
 
 
-def unpack(pieces: Iterator[bytes], source: str, target: Path) -> dict[str, int]:
+def unpack(pieces: Iterator[bytes], source: str, target: Path) -> dict[str, Any]:
     """Write an archive of one file or directory to a path, as `cp -r` would: into a directory that is there, else
-    under the new name. Returns how many files and bytes were written.
+    under the new name. Returns how many files and bytes were written, and in `left_out` the names of what is neither
+    a file nor a directory nor a link that stays inside.
 
     Raises:
         NotFound: the archive is empty.
         WhimError: it would leave the target, or ends early.
     """
     files = count = 0
+    left_out: list[str] = []
     top: str | None = None
     destination = target
     buffered = io.BufferedReader(_Pieces(pieces), PIECE)
@@ -135,7 +165,7 @@ def unpack(pieces: Iterator[bytes], source: str, target: Path) -> dict[str, int]
                     into = target.is_dir() or str(target).endswith(os.sep)
                     destination = target / top if into else target
                     destination.parent.mkdir(parents=True, exist_ok=True)
-                written = _write(archive, member, destination.joinpath(*parts[1:]), destination)
+                written = _write(archive, member, destination.joinpath(*parts[1:]), destination, left_out)
                 if written is not None:
                     files += 1
                     count += written
@@ -147,10 +177,12 @@ def unpack(pieces: Iterator[bytes], source: str, target: Path) -> dict[str, int]
         ) from error
     if top is None:
         raise NotFound(f"There is nothing at {source!r}.")
-    return {"files": files, "bytes": count}
+    return {"files": files, "bytes": count, "left_out": left_out}
 
 
-def _write(archive: tarfile.TarFile, member: tarfile.TarInfo, path: Path, root: Path) -> int | None:
+def _write(
+    archive: tarfile.TarFile, member: tarfile.TarInfo, path: Path, root: Path, left_out: list[str]
+) -> int | None:
     """One member; the bytes of a file, or None for what is none."""
     if not path.parent.resolve().is_relative_to(root.parent.resolve()):
         raise WhimError(f"The archive puts {member.name!r} outside of {root}; nothing more is copied.")
@@ -164,8 +196,11 @@ def _write(archive: tarfile.TarFile, member: tarfile.TarInfo, path: Path, root: 
         inside = Path(os.path.normpath(path.parent / member.linkname)).is_relative_to(root)
         if inside and not os.path.isabs(member.linkname):
             path.symlink_to(member.linkname)
+        else:
+            left_out.append(f"{member.name} -> {member.linkname}")
         return None
     if not member.isfile():
+        left_out.append(member.name)
         return None
     content = archive.extractfile(member)
     assert content is not None

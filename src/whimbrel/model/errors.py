@@ -3,6 +3,7 @@
     WhimError
     ├── InvalidTask            the task, its YAML or an option was refused
     ├── InvalidName            a name that Kubernetes would refuse
+    ├── InvalidConfig          the configuration file was refused
     ├── NotFound               no such cluster, job or request
     │   └── JobNotFound
     ├── Conflict               another operation or an existing cluster is in the way
@@ -10,12 +11,12 @@
     ├── Cancelled              the request was cancelled
     ├── SetupFailed            the task's setup ended with a non-zero code
     ├── ServerUnavailable      the API server cannot be started or does not answer
-    ├── DependencyMissing      an optional package or program is not installed
     ├── DeadlineExceeded       a step was not done within its deadline
     ├── StoreUnusable          the server's database cannot be opened or used
     └── InfraError             what an Infra may raise: a closed set
         ├── ContextNotFound        the kubeconfig has no such context
         ├── KubeconfigInvalid      the kubeconfig cannot be read
+        ├── DependencyMissing      a program that it needs (a credential plugin) is not installed
         ├── Unreachable            no answer within the deadline (refused, silent, DNS, TLS)
         ├── Unauthorized           the credentials are refused or expired
         ├── Forbidden              the credentials do not allow this
@@ -78,6 +79,13 @@ class InvalidName(InvalidTask):
     """The name was refused."""
 
 
+class InvalidConfig(WhimError):
+    """The configuration file was refused."""
+
+    exit_code = ExitCode.INVALID
+    http_status = 422
+
+
 class NotFound(WhimError):
     """There is nothing of that name."""
 
@@ -125,12 +133,6 @@ class ServerUnavailable(WhimError):
     http_status = 503
 
 
-class DependencyMissing(WhimError):
-    """An optional dependency is not installed."""
-
-    exit_code = ExitCode.DEPENDENCY_MISSING
-
-
 class DeadlineExceeded(WhimError):
     """The work was not done within its deadline."""
 
@@ -161,6 +163,13 @@ class KubeconfigInvalid(InfraError):
     """The kubeconfig cannot be read."""
 
     exit_code = ExitCode.UNREACHABLE
+    http_status = 422
+
+
+class DependencyMissing(InfraError):
+    """A program or package that the infrastructure needs is not installed."""
+
+    exit_code = ExitCode.DEPENDENCY_MISSING
     http_status = 422
 
 

@@ -20,7 +20,7 @@ class ExitCode(IntEnum):
     UNREACHABLE = 6  # The infrastructure did not answer, or refused us; the record is kept.
     NO_CAPACITY = 7  # Nothing offers what was asked for, or not now.
     LEFT_BEHIND = 8  # Some of what should be deleted is still there; the record is kept.
-    DEPENDENCY_MISSING = 9  # An optional package or program that this command needs is not installed.
+    DEPENDENCY_MISSING = 9  # A program or package that is needed, such as a credential plugin, is missing.
     SERVER = 10  # The API server could not be started or did not answer.
     SETUP_FAILED = 11  # The task's setup failed; the cluster stays up for debugging.
     CANCELLED = 12  # The request was cancelled before it was done.

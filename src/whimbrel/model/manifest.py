@@ -141,7 +141,10 @@ def check_path(path: str) -> str:
     """A relative path that stays below its directory. Raises `InvalidTask`."""
     parts = path.split("/")
     if not path or len(path) > LONGEST_PATH or "\0" in path or "\n" in path:
-        raise InvalidTask(f"{path[:80]!r} cannot be the path of a file in a manifest.")
+        raise InvalidTask(
+            f"The path {path[:80]!r} cannot be sent: it has a line break in it, or is too long.",
+            remedy="rename it, or leave it here by a pattern in .skyignore (`?` stands for any character)",
+        )
     if path.startswith("/") or any(part in ("", ".", "..") for part in parts):
         raise InvalidTask(f"{path!r} does not stay below its directory.")
     return path

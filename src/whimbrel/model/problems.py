@@ -9,9 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
-from whimbrel.model.errors import InvalidTask
+from whimbrel.model.errors import InvalidTask, WhimError
+
+E = TypeVar("E", bound=WhimError)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,9 +48,14 @@ class Problem:
 
 
 def refuse(problems: Iterable[Problem]) -> InvalidTask:
+    """The error that tells all problems of a task."""
+    return tell(InvalidTask, problems)
+
+
+def tell(kind: type[E], problems: Iterable[Problem]) -> E:
     """The error that tells all of them, in the order of the file."""
     ordered = sorted(problems, key=lambda problem: (problem.line == 0, problem.line, problem.column))
     text = "\n".join(str(problem) for problem in ordered)
     if len(ordered) > 1:
         text = f"{len(ordered)} problems:\n{text}"
-    return InvalidTask(text, details={"errors": [problem.to_wire() for problem in ordered]})
+    return kind(text, details={"errors": [problem.to_wire() for problem in ordered]})

@@ -15,9 +15,9 @@ from typing import TypeVar
 from whimbrel.model import amounts, taskfields
 from whimbrel.model.amounts import ENV_NAME, Refused
 from whimbrel.model.names import MOST_NODES
-from whimbrel.model.problems import Problem
 from whimbrel.model.task import Accelerators, Resources
-from whimbrel.model.yamltree import Branch, Fields, Leaf, Spot, Tree
+from whimbrel.model.walking import Walker, describe, kind_of, unusable
+from whimbrel.model.yamltree import Branch, Fields, Leaf, Tree
 
 T = TypeVar("T")
 
@@ -50,25 +50,8 @@ class Draft:
                 reader.add(leaf.spot, where, f"'{where}' must be an absolute path of the client")
 
 
-class Reader:
-    """Walks a tree, checks each field, and collects what is wrong."""
-
-    def __init__(self, file: str, *, wire: bool = False) -> None:
-        self.file = file
-        self.wire = wire
-        self.problems: list[Problem] = []
-
-    def add(self, spot: Spot, where: str, message: str, hint: str = "", file: str | None = None) -> None:
-        self.problems.append(
-            Problem(
-                file=self.file if file is None else file,
-                line=spot.line,
-                column=spot.column,
-                field=where,
-                message=message,
-                hint=hint,
-            )
-        )
+class Reader(Walker):
+    """Walks the tree of a task."""
 
     def task(self, root: Tree) -> Draft:
         draft = Draft()
@@ -84,54 +67,22 @@ class Reader:
                 draft.secrets[name].spot, f"secrets.{name}", f"'{name}' is in 'envs' too", "keep one of them"
             )
         draft.file_mounts = self._file_mounts(found.get("file_mounts"))
-        draft.setup = self._text(found.get("setup"), "setup", "text (a shell script)")
-        draft.run = self._text(found.get("run"), "run", "text (a shell script)")
+        draft.setup = self.text(found.get("setup"), "setup", "text (a shell script)")
+        draft.run = self.text(found.get("run"), "run", "text (a shell script)")
         return draft
 
     def _known(
         self, tree: Tree, where: str, known: tuple[str, ...], skypilot: Mapping[str, str]
     ) -> dict[str, Tree]:
-        """The fields of a mapping that we honour and that are not null; the others are problems."""
-        if not isinstance(tree, Fields):
-            what = f"'{where}'" if where else "a task"
-            self.add(tree.spot, where, f"{what} must be a mapping of fields, found {describe(tree)}")
-            return {}
         elsewhere: dict[str, tuple[str, ...]] = (
             {"at the top of the task": taskfields.TASK}
             if where
             else {"under 'resources'": (*taskfields.RESOURCES, *taskfields.SKYPILOT_RESOURCES)}
         )
-        found: dict[str, Tree] = {}
-        for key, value in tree.items:
-            path = f"{where}.{key.text}" if where else key.text
-            if key.text in known:
-                if not (isinstance(value, Leaf) and value.value is None):
-                    found[key.text] = value
-            elif key.text in skypilot:
-                self.add(key.spot, path, taskfields.cannot_honour(f"'{key.text}'"), skypilot[key.text])
-            else:
-                hint = taskfields.guess(key.text, known, elsewhere)
-                self.add(key.spot, path, f"unknown field '{key.text}'", hint)
-        return found
-
-    def _text(self, tree: Tree | None, where: str, expected: str = "text") -> str | None:
-        if tree is None:
-            return None
-        if isinstance(tree, Leaf) and isinstance(tree.value, str):
-            if problem := unusable(tree.value):
-                self.add(tree.spot, where, f"'{where}' {problem}")
-                return None
-            return tree.value
-        hint = ""
-        if isinstance(tree, Leaf):
-            hint = f"put it in quotes: {where.rpartition('.')[2]}: '{tree.text}'"
-        elif isinstance(tree, Branch) and "script" in expected:
-            hint = f"write '{where}: |' and the commands on the lines below"
-        self.add(tree.spot, where, f"'{where}' must be {expected}, found {describe(tree)}", hint)
-        return None
+        return self.known(tree, where, known, skypilot, elsewhere, "a task")
 
     def _name(self, tree: Tree | None) -> str | None:
-        name = self._text(tree, "name")
+        name = self.text(tree, "name")
         if name is None or tree is None:
             return None
         if not name.strip() or len(name) > 128 or not name.isprintable():
@@ -144,7 +95,7 @@ class Reader:
                 tree.spot, "workdir", taskfields.feature("a git repository as 'workdir'"), "give a directory"
             )
             return None
-        text = self._text(tree, "workdir", "the path of a directory")
+        text = self.text(tree, "workdir", "the path of a directory")
         if text is None or not isinstance(tree, Leaf):
             return None
         if not text.strip():
@@ -234,7 +185,7 @@ class Reader:
             return {}
         if not isinstance(tree, Fields):
             self.add(
-                tree.spot, section, f"'{section}' must be a mapping of names to values, found {_kind(tree)}"
+                tree.spot, section, f"'{section}' must be a mapping of names to values, found {kind_of(tree)}"
             )
             return {}
         found: dict[str, Leaf] = {}
@@ -258,10 +209,10 @@ class Reader:
                 self.add(key.spot, where, taskfields.feature(f"the registry login '{key.text}'"))
             elif not isinstance(value, Leaf):
                 self.add(
-                    value.spot, where, f"'{where}' must be text, found {_kind(value)}", "quote JSON values"
+                    value.spot, where, f"'{where}' must be text, found {kind_of(value)}", "quote JSON values"
                 )
             elif self.wire and not isinstance(value.value, str | None):
-                self.add(value.spot, where, f"'{where}' must be text, found {_kind(value)}")
+                self.add(value.spot, where, f"'{where}' must be text, found {kind_of(value)}")
             elif problem := unusable(value.text):
                 self.add(value.spot, where, f"'{where}' {problem}")
             else:
@@ -286,7 +237,7 @@ class Reader:
                     "mount a local file or directory",
                 )
                 continue
-            source = self._text(value, where, "a path on this machine")
+            source = self.text(value, where, "a path on this machine")
             if not isinstance(value, Leaf) or value.value is None or source is None:
                 continue
             if re.match(r"[a-z][a-z0-9+.-]*://", source):
@@ -308,34 +259,3 @@ class Reader:
             else:
                 found.append((key, value))
         return found
-
-
-def unusable(text: str) -> str:
-    """Why neither a shell nor a database could hold such a text; empty when they can."""
-    if "\0" in text:
-        return "has a NUL character in it"
-    if any("\ud800" <= character <= "\udfff" for character in text):
-        return "is not UTF-8 text"
-    return ""
-
-
-def describe(tree: Tree) -> str:
-    """What was found, in words. Never for a secret: it shows the value."""
-    if not isinstance(tree, Leaf):
-        return _kind(tree)
-    if isinstance(tree.value, str):
-        shown = tree.value if len(tree.value) <= 40 else tree.value[:37] + "..."
-        return f"the text {shown!r}"
-    return f"{_kind(tree)} ({tree.text})" if tree.value is not None else "nothing"
-
-
-def _kind(tree: Tree) -> str:
-    if isinstance(tree, Fields):
-        return "a mapping"
-    if isinstance(tree, Branch):
-        return "a list"
-    if tree.value is None:
-        return "nothing"
-    if isinstance(tree.value, bool):
-        return "a truth value"
-    return "text" if isinstance(tree.value, str) else "a number"

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from whimbrel.infra.base import NodeShape, Offer
-from whimbrel.model.errors import InfraError
+from whimbrel.model.errors import InfraError, Unreachable
 from whimbrel.model.task import Resources
 from whimbrel.operations.tools import Local, Paths, Places
 from whimbrel.optimizer.choose import choose, no_room
@@ -84,6 +84,11 @@ async def _ask(
         async with asyncio.timeout(BUDGET):
             return await (await places.get(name, kubeconfig)).offer(num_nodes, shape)
     except TimeoutError:
+        if alone:
+            raise Unreachable(
+                f"{name} did not answer within {BUDGET:g} s.",
+                remedy=f"whim check {name}   # says what is wrong with it",
+            ) from None
         return Offer(infra=name, feasible=False, reason=f"it did not answer within {BUDGET:g} s", shape=shape)
     except InfraError as error:
         if alone:
@@ -94,9 +99,11 @@ async def _ask(
 def _this_machine(name: str, num_nodes: int, shape: NodeShape) -> Offer:
     """What the embedded Kubernetes will be able to run: this machine is its one node."""
     cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    if shape.cpus * num_nodes > cpus:
-        each = f"{num_nodes} nodes of {shape.cpus:g} CPUs" if num_nodes > 1 else f"{shape.cpus:g} CPUs"
-        return Offer(
-            infra=name, feasible=False, reason=f"this machine has {cpus} CPUs, not {each}", shape=shape
-        )
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1024**3
+    too_much = shape.cpus * num_nodes > cpus or (shape.memory_gib or 0) * num_nodes > memory
+    if too_much:
+        asked = f"{shape.cpus:g} CPUs" + (f" and {shape.memory_gib:g} GiB memory" if shape.memory_gib else "")
+        each = f"{num_nodes} nodes of {asked} each" if num_nodes > 1 else asked
+        has = f"{cpus} CPUs and {memory:.0f} GiB memory"
+        return Offer(infra=name, feasible=False, reason=f"this machine has {has}, not {each}", shape=shape)
     return Offer(infra=name, feasible=True, shape=shape)

@@ -82,6 +82,8 @@ async def copy_down(node: Node, path: str, *, idle: float = IDLE) -> AsyncGenera
             held.clear()
     if talk.exit_code == 44:
         raise NotFound(f"there is nothing at {path} on node {node.name}")
+    if talk.exit_code == 45:
+        raise InvalidTask(f"{path} on node {node.name} is a device, pipe or socket, not a file or directory")
     if talk.exit_code != 0:
         reason = said.decode("utf-8", "replace").replace("how tar\n", "").strip()
         raise InfraRefused(f"copying {path} from node {node.name} failed: {reason or talk.exit_code}")

@@ -80,8 +80,8 @@ def tombstone(row: Tombstone, ledger: Sequence[LedgerEntry]) -> dict[str, Any]:
     }
 
 
-def job(row: JobRow) -> dict[str, Any]:
-    """One job, for `queue`."""
+def job(row: JobRow, waits: str = "") -> dict[str, Any]:
+    """One job, for `queue`; `waits` says why it does not run yet."""
     return {
         "id": row.id,
         "name": row.name,
@@ -92,7 +92,7 @@ def job(row: JobRow) -> dict[str, Any]:
         "started_at": row.started_at,
         "ended_at": row.ended_at,
         "exit_codes": exit_codes(row),
-        "reason": row.reason,
+        "reason": row.reason or waits,
     }
 
 

@@ -152,6 +152,17 @@ async def test_a_client_that_goes_takes_the_commands_session_with_it(box: Box, c
     await eventually(lambda: not any(map(proc.identify, pids)), "the session of the command is gone")
 
 
+async def test_letting_a_command_go_is_complete_even_when_it_is_cancelled(box: Box, container: Path) -> None:
+    stream = await box.execute(container, "sh", "-c", "echo $$; exec sleep 1000", stdin=True)
+    (pid,) = await _first_lines(stream, 1)
+    closing = asyncio.create_task(stream.aclose())
+    await asyncio.sleep(0)
+    closing.cancel()
+    await asyncio.wait([closing])
+    assert closing.cancelled()
+    await eventually(lambda: proc.identify(pid) is None, "the command is gone")
+
+
 async def test_a_client_that_goes_also_ends_a_command_that_ignores_term(box: Box, container: Path) -> None:
     stream = await box.execute(
         container, "sh", "-c", "trap '' TERM; trap : HUP; echo $$; while :; do sleep 1; done"

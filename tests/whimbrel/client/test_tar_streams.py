@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import tarfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,8 +12,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from whimbrel.client.tarstream import tar_of, tar_stream, unpack
-from whimbrel.model.errors import NotFound, WhimError
+from whimbrel.client.tarstream import check_source, tar_of, tar_stream, unpack
+from whimbrel.model.errors import InvalidTask, NotFound, WhimError
 
 
 def _archive(*members: tuple[str, bytes | str, bytes]) -> Iterator[bytes]:
@@ -48,9 +49,9 @@ def test_a_tree_comes_back_as_it_was(tmp_path: Path) -> None:
     (source / "run.sh").chmod(0o755)
     (source / "deep" / "blob").write_bytes(bytes(range(256)) * 1000)
     (source / "link").symlink_to("deep/blob")
-    result = unpack(tar_stream(source), "source", tmp_path / "copy")
+    result = unpack(tar_stream(source, []), "source", tmp_path / "copy")
     copy = tmp_path / "copy"
-    assert result == {"files": 2, "bytes": 256010}
+    assert result == {"files": 2, "bytes": 256010, "left_out": []}
     assert (copy / "deep" / "blob").read_bytes() == (source / "deep" / "blob").read_bytes()
     assert (copy / "run.sh").stat().st_mode & 0o777 == 0o755
     assert (copy / "deep" / "empty").is_dir()
@@ -61,8 +62,8 @@ def test_a_directory_that_is_there_gets_the_copy_inside(tmp_path: Path) -> None:
     """As `cp -r` does."""
     (tmp_path / "a.txt").write_text("a")
     (tmp_path / "into").mkdir()
-    unpack(tar_stream(tmp_path / "a.txt"), "a.txt", tmp_path / "into")
-    unpack(tar_stream(tmp_path / "a.txt"), "a.txt", tmp_path / "renamed")
+    unpack(tar_stream(tmp_path / "a.txt", []), "a.txt", tmp_path / "into")
+    unpack(tar_stream(tmp_path / "a.txt", []), "a.txt", tmp_path / "renamed")
     assert (tmp_path / "into" / "a.txt").read_text() == (tmp_path / "renamed").read_text() == "a"
 
 
@@ -84,15 +85,31 @@ def test_a_link_out_of_the_target_is_not_made_and_not_followed(tmp_path: Path) -
         ("top/door", str(outside), b""),
         ("top/door/evil", tarfile.REGTYPE, b"x"),
     ]
-    unpack(_archive(*members), "top", tmp_path / "target")
+    result = unpack(_archive(*members), "top", tmp_path / "target")
+    assert result["left_out"] == [f"top/door -> {outside}"]
     assert list(outside.iterdir()) == []
     assert not (tmp_path / "target" / "door").is_symlink()
+
+
+def test_what_is_no_file_is_left_out_and_named_both_ways(tmp_path: Path) -> None:
+    """A pipe has no end, a device no content."""
+    source = tmp_path / "source"
+    source.mkdir()
+    (source / "a").write_text("a")
+    os.mkfifo(source / "pipe")
+    left_out: list[str] = []
+    result = unpack(tar_stream(source, left_out), "source", tmp_path / "copy")
+    assert (result["files"], left_out) == (1, [str(source / "pipe")])
+    archive = _archive(("top", tarfile.DIRTYPE, b""), ("top/pipe", tarfile.FIFOTYPE, b""))
+    assert unpack(archive, "top", tmp_path / "again")["left_out"] == ["top/pipe"]
+    with pytest.raises(InvalidTask, match="/dev/zero is a character device"):
+        check_source(Path("/dev/zero"))
 
 
 def test_an_archive_that_ends_early_is_an_error(tmp_path: Path) -> None:
     """And not a short copy that looks complete."""
     (tmp_path / "a").write_bytes(b"x" * 100_000)
-    cut = b"".join(tar_stream(tmp_path / "a"))[:50_000]
+    cut = b"".join(tar_stream(tmp_path / "a", []))[:50_000]
     with pytest.raises(WhimError, match="ended early"):
         unpack(iter([cut]), "a", tmp_path / "b")
 

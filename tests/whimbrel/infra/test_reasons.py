@@ -36,6 +36,13 @@ def terminated(reason: str, code: int, **more: Any) -> dict[str, Any]:
             "pending",
             "no machine can take it: 0/3 nodes are available: 3 Insufficient cpu.",
         ),
+        (
+            unscheduled(
+                "0/1 nodes are available: 1 Insufficient cpu. no new claims to deallocate, preemption: 0/1 nodes ..."
+            ),
+            "pending",
+            "no machine can take it: 0/1 nodes are available: 1 Insufficient cpu.",
+        ),
         (waiting("ContainerCreating"), "pending", "it is starting on m1"),
         (
             waiting("ImagePullBackOff", "Back-off pulling"),

@@ -1,6 +1,7 @@
 """Launch, exec, queue, cancel, down: the whole way through a real server, real shells and a fake world."""
 
 import json
+import re
 import uuid
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from whimbrel.model.errors import (
     JobNotFound,
     NotFound,
     OutOfCapacity,
+    SetupFailed,
 )
 
 EIGHT = {"cpus": "8", "memory": None, "accelerators": None, "infra": None}
@@ -93,6 +95,8 @@ def test_the_queue_is_first_in_first_out_and_packs_by_cpus(server: Server) -> No
         server.output_of(server.exec("c1", "sleep 600", resources=two))
     server.until(lambda: server.job("c1", 1)["status"] == "RUNNING", "the first job runs")
     assert [server.job("c1", number)["status"] for number in (2, 3)] == ["PENDING", "PENDING"]
+    assert server.job("c1", 2)["reason"] == "for 2 CPUs (taken by job 1)"
+    assert server.job("c1", 3)["reason"] == "behind job 2"
     assert server.get("clusters")["clusters"][0]["jobs"] == {"running": 1, "pending": 2}
     assert server.post("clusters/c1/jobs/cancel", {"job_ids": [1]})["cancelled"] == [1]
     server.until(lambda: server.job("c1", 2)["status"] == "RUNNING", "the second job runs")
@@ -102,6 +106,36 @@ def test_the_queue_is_first_in_first_out_and_packs_by_cpus(server: Server) -> No
     server.until(lambda: server.job("c1", 3)["status"] == "CANCELLED", "the last job is cancelled")
     server.until(lambda: server.job("c1", 2)["status"] == "CANCELLED", "the running job is cancelled")
     assert server.logs("c1", 3)[1]["reason"] == "it was cancelled before it started"
+
+
+def test_a_setup_that_prints_without_measure_is_told_at_its_beginning_and_end(server: Server) -> None:
+    setup = "echo first; head -c 3000000 /dev/zero | tr '\\0' x | fold -w 99; echo; echo last; exit 3"
+    request = server.launch("c1", setup=setup)
+    with pytest.raises(SetupFailed):
+        server.output_raises(request)
+    frames = list(server.frames(f"/api/v1/requests/{request}/events"))
+    text = "".join(frame["data"]["text"] for frame in frames if frame["kind"] == "log")
+    assert text.startswith("first\n")
+    assert text.endswith("last\n")
+    assert len(text) < 1_300_000
+    assert "MiB of setup's output are left out here" in text
+    whole = re.search(r"all of it is in (\S+)\]", text)
+    assert whole
+    assert len(Path(whole[1]).read_text()) > 3_000_000
+
+
+def test_a_request_behind_another_one_says_which(server: Server) -> None:
+    hold = server.world.root / "one" / "hold"
+    hold.touch()
+    first = server.launch("c1")
+    server.until_events(first, "waiting for the nodes")
+    second = server.launch("c1")
+    frames = server.frames(f"/api/v1/requests/{second}/events?follow=1")
+    message = next(frame["data"]["message"] for frame in frames if frame["kind"] == "waiting")
+    assert f"request {first[:8]}" in message
+    assert "cluster.launch" in message
+    hold.unlink()
+    assert server.output_of(second)["job_id"] == 2
 
 
 def test_a_launch_whose_cluster_is_closed_under_it_stops_before_it_runs_anything(server: Server) -> None:
@@ -155,7 +189,8 @@ def test_setup_runs_on_every_node_and_its_failure_keeps_the_cluster(server: Serv
     error = server.end_of(server.launch("c1", "true", setup="echo no; exit 3"))["error"]
     assert error["code"] == "SetupFailed"
     assert "exit code 3" in error["message"]
-    assert "stays up" in error["remedy"]
+    assert "stays up" in error["message"]
+    assert error["remedy"].startswith(f"whim api logs {error['details']['request_id'][:8]}")
     (cluster,) = server.get("clusters")["clusters"]
     assert (cluster["status"], cluster["last_error"]["code"]) == ("UP", "SetupFailed")
 

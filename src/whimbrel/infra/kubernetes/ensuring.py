@@ -139,6 +139,8 @@ class Wait:
             reason = waiting[0].message or "it is being created"
             who = f"node {waiting[0].rank}: " if len(states) > 1 else ""
             text = "; ".join(part for part in (of, who + reason) if part)
+            if any(reasons.unschedulable(pod) for pod in self._pods.values()):
+                text += " (make room: `whim status` shows what runs, `whim down` removes it)"
         if text != self._said:
             self._said = text
             self._progress(text)

@@ -57,6 +57,8 @@ def translate(infra: str, what: str, error: Exception) -> errors.InfraError:
         return errors.ContextNotFound(message, remedy=error.remedy, details={"known": error.known})
     if isinstance(error, kube.ConfigError):
         return errors.KubeconfigInvalid(message, remedy=error.remedy)
+    if isinstance(error, kube.PluginMissing):
+        return errors.DependencyMissing(message, remedy=error.remedy)
     if isinstance(error, kube.CredentialError):
         return errors.Unauthorized(message, remedy=error.remedy or "log in again, then repeat the command")
     if isinstance(error, kube.Unreachable):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any
@@ -10,6 +11,7 @@ from whimbrel.infra.base import NodeState
 
 _IMAGE = ("ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull", "ImageInspectError")
 _BROKEN = ("CreateContainerConfigError", "CreateContainerError", "RunContainerError", "CrashLoopBackOff")
+_UNASKED = re.compile(r"\s*(?:no new claims to deallocate,?)?\s*preemption:|\s*no new claims to deallocate")
 _HOPELESS = ("InvalidImageName", "ErrImageNeverPull")
 _ENDINGS = {
     "OOMKilled": "it used more memory than it was given",
@@ -136,8 +138,8 @@ def _last_warning(events: Iterable[Mapping[str, Any]]) -> str:
 
 
 def _shorter(message: str) -> str:
-    """Without what the scheduler says about preemption: nobody had asked."""
-    return message.partition(" preemption:")[0].strip()
+    """Without what the scheduler says about preemption and device claims: nobody had asked."""
+    return _UNASKED.split(message)[0].strip()
 
 
 def _sentence(text: str, said: str) -> str:

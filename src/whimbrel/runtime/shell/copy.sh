@@ -28,11 +28,13 @@ w_copy_in() {
   return "$code"
 }
 
-# w_copy_out PATH: stderr says first how it comes ("how tar" or "how plain"); 44 when there is nothing.
+# w_copy_out PATH: stderr says first how it comes ("how tar" or "how plain"); 44 when there is nothing, 45 for devices
+# and pipes, which may have no end.
 w_copy_out() {
   w_resolve "$1"
   while :; do case $w_to in /) break ;; */) w_to=${w_to%/} ;; *) break ;; esac; done
   [ -e "$w_to" ] || [ -h "$w_to" ] || return 44
+  [ -f "$w_to" ] || [ -d "$w_to" ] || [ -h "$w_to" ] || return 45
   above=$(dirname "$w_to") name=$(basename "$w_to")
   cd "$above" || return 1
   if w_can_tar; then

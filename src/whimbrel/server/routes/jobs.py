@@ -9,9 +9,11 @@ from fastapi import APIRouter, Query
 from fastapi.responses import StreamingResponse
 from sqlalchemy import Connection
 
+from whimbrel.jobs import waiting
 from whimbrel.jobs.logstore import PIECE, JobLog, text_of
 from whimbrel.jobs.pulse import wait_any
 from whimbrel.model.errors import InfraError, JobNotFound
+from whimbrel.model.status import JobStatus
 from whimbrel.server import views
 from whimbrel.server.bodies import LARGEST, CancelJobsBody
 from whimbrel.server.caller import With
@@ -33,10 +35,13 @@ LOOK_AGAIN = 2.0
 async def list_jobs(services: With, name: str) -> dict[str, Any]:
     """The jobs of the cluster, newest first."""
 
-    def read(connection: Connection) -> list[JobRow]:
-        return jobs.of_cluster(connection, clusters.get(connection, name).uid)
+    def read(connection: Connection) -> tuple[list[JobRow], dict[int, str]]:
+        cluster = clusters.get(connection, name)
+        why = waiting.reasons(cluster, jobs.live(connection, cluster.uid))
+        return jobs.of_cluster(connection, cluster.uid), why
 
-    return {"jobs": [views.job(row) for row in await services.tools.store.read(read)]}
+    rows, why = await services.tools.store.read(read)
+    return {"jobs": [views.job(row, why.get(row.id, "")) for row in rows]}
 
 
 @router.post("/cancel")
@@ -97,7 +102,8 @@ async def _frames(
         row = await services.tools.store.read(lambda connection: jobs.get(connection, uid, number))
         if row.status != shown:
             shown = row.status
-            yield {"kind": "status", "status": row.status, "reason": row.reason}
+            reason = row.reason or await _why_it_waits(services, row)
+            yield {"kind": "status", "status": row.status, "reason": reason}
         last = row.status.finished or not follow
         trouble = "" if last else await _trouble(services, cluster)
         if trouble != told:
@@ -119,6 +125,17 @@ async def _frames(
             yield _end(row)
             return
         await wait_any(LOOK_AGAIN, changed)
+
+
+async def _why_it_waits(services: Services, row: JobRow) -> str:
+    if row.status is not JobStatus.PENDING:
+        return ""
+
+    def read(connection: Connection) -> dict[int, str]:
+        cluster = clusters.get_uid(connection, row.cluster_uid)
+        return waiting.reasons(cluster, jobs.live(connection, cluster.uid))
+
+    return (await services.tools.store.read(read)).get(row.id, "")
 
 
 async def _trouble(services: Services, cluster: ClusterRow) -> str:

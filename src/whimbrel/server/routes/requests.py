@@ -8,12 +8,14 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Body, Query
 from fastapi.responses import StreamingResponse
 
+from whimbrel.model.status import RequestState
 from whimbrel.server import views
 from whimbrel.server.bodies import LARGEST, CancelRequestBody
 from whimbrel.server.caller import From, With
 from whimbrel.server.services import Services
 from whimbrel.server.streaming import HEARTBEAT, Frame, stream
 from whimbrel.store import requests
+from whimbrel.store.requests import Request
 
 router = APIRouter(prefix="/api/v1/requests")
 
@@ -56,14 +58,20 @@ async def events(
 async def _frames(
     services: Services, request_id: str, after: int, *, follow: bool
 ) -> AsyncGenerator[Frame, None]:
+    told = ""
     while True:
         timeout = HEARTBEAT if follow else 0.0
         page = await services.engine.poll_events(request_id, after, timeout=timeout)
         for row in page.events:
             after = row.idx
             yield views.event(row)
+        request = page.request
+        if follow and request.state is RequestState.QUEUED:
+            message = await _blocked(services, request)
+            if message != told:
+                told = message
+                yield {"kind": "waiting", "data": {"message": message}}
         if page.complete or (not follow and not page.events):
-            request = page.request
             yield {
                 "kind": "end",
                 "state": request.state,
@@ -71,3 +79,15 @@ async def _frames(
                 "error": request.error,
             }
             return
+
+
+async def _blocked(services: Services, request: Request) -> str:
+    """What a queued request waits for: those of its subject that came before it."""
+    live = await services.tools.store.read(lambda connection: requests.live(connection, request.subject))
+    before = [other for other in live if other.seq < request.seq]
+    if not before:
+        return "waiting for its turn at the API server"
+    first = before[0]
+    what = f"request {first.id[:8]} ({first.kind} by {first.actor}, {first.state})"
+    more = f" and {len(before) - 1} more" if len(before) > 1 else ""
+    return f"waiting for {what}{more} to end; see it with: whim api logs {first.id[:8]}"
