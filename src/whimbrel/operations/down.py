@@ -19,7 +19,7 @@ from sqlalchemy import Connection
 from whimbrel.infra.base import Infra, Observation
 from whimbrel.jobs import records
 from whimbrel.jobs.sight import same_place
-from whimbrel.model.errors import InfraError, InfraRefused, LeftBehind, Unreachable, WhimError
+from whimbrel.model.errors import InfraRefused, LeftBehind, Unreachable, WhimError
 from whimbrel.operations.closing import Deed, close_forgotten, close_seen_gone, note
 from whimbrel.operations.tools import Tools
 from whimbrel.requests.run import Run
@@ -80,14 +80,19 @@ class Down:
 
     # ------------------------------------------------------------ what both ways do
 
-    async def _look(self, run: Run, cluster: ClusterRow, seconds: float) -> dict[str, Any]:
-        """What is there, by name, in the cluster that was recorded; as a step."""
+    async def _look(
+        self, run: Run, cluster: ClusterRow, seconds: float, silent: float | None = None
+    ) -> dict[str, Any]:
+        """What is there, by name, in the cluster that was recorded; as a step. What is known not to answer is asked
+        for `silent` seconds only."""
 
         async def look(infra: Infra) -> dict[str, Any]:
             await same_place(infra, cluster)
             return {"there": names_of(await infra.observe(records.spec_of(cluster)))}
 
-        return await run.step("look", lambda: self._asked(cluster, look, seconds), deadline=seconds + 2)
+        return await run.step(
+            "look", lambda: self._asked(cluster, look, seconds, silent), deadline=seconds + 2
+        )
 
     async def _make_gone(
         self, run: Run, cluster: ClusterRow, seconds: float, answer: float
@@ -102,13 +107,21 @@ class Down:
         return await run.step("remove", lambda: self._asked(cluster, remove, bound), deadline=bound + 2)
 
     async def _asked(
-        self, cluster: ClusterRow, question: Callable[[Infra], Awaitable[dict[str, Any]]], seconds: float
+        self,
+        cluster: ClusterRow,
+        question: Callable[[Infra], Awaitable[dict[str, Any]]],
+        seconds: float,
+        silent: float | None = None,
     ) -> dict[str, Any]:
         """Ask the infrastructure of a cluster; whatever goes wrong is a `WhimError`, so that nothing can keep a
         purge from its end."""
         try:
-            async with asyncio.timeout(seconds):
-                return await question(await self._tools.infra_of(cluster))
+            async with asyncio.timeout(seconds) as limit:
+                infra = await self._tools.infra_of(cluster)
+                if silent is not None and infra.trouble():
+                    seconds = silent
+                    limit.reschedule(asyncio.get_running_loop().time() + silent)
+                return await question(infra)
         except TimeoutError:
             raise Unreachable(
                 f"{cluster.infra} did not answer within {seconds:g} s.",
@@ -172,7 +185,7 @@ class Down:
         seen: dict[str, Any] | None = None
         reason = "it was still there"
         try:
-            seen = await self._look(run, cluster, await self._patience(cluster))
+            seen = await self._look(run, cluster, PURGE_ANSWER, silent=PURGE_SILENT)
             if not seen["there"]:
                 return await self._seen_gone(run, cluster, "already_gone")
             seconds = max(0.5, ends - time.monotonic())
@@ -180,7 +193,7 @@ class Down:
             if not seen["left"]:
                 return await self._seen_gone(run, cluster, "removed")
             reason = f"it was still there: {some_of(seen['left'])}"
-        except (InfraError, WhimError) as error:
+        except WhimError as error:
             reason = error.message
             run.report(f"forgetting the cluster without having seen it gone: {reason}")
         there = None if seen is None else seen["there"]
@@ -200,14 +213,6 @@ class Down:
             "left": left,
             "reason": reason,
         }
-
-    async def _patience(self, cluster: ClusterRow) -> float:
-        """How long a purge waits for a first answer. What is known not to answer is asked, but not waited for."""
-        try:
-            infra = await self._tools.infra_of(cluster)
-        except WhimError:
-            return PURGE_SILENT
-        return PURGE_SILENT if infra.trouble() else PURGE_ANSWER
 
 
 def left_behind(name: str, left: Sequence[str]) -> LeftBehind:

@@ -85,7 +85,7 @@ async def _look_at(tools: Tools, place: _Place, stones: Sequence[Tombstone]) -> 
             identity = await infra.identity()
             here = [stone for stone in stones if stone.identity == identity]
             found = list(await asyncio.gather(*(_leftovers(tools, infra, place, stone) for stone in here)))
-    except (TimeoutError, InfraError) as error:
+    except (TimeoutError, WhimError) as error:
         known = _words(place, error)
         return [_not_asked(place, stone, known) for stone in stones if stone.infra == place.infra]
     elsewhere = IdentityChanged(
