@@ -29,6 +29,7 @@ from whimbrel.operations.launch import Launch
 from whimbrel.operations.local_down import LocalDown
 from whimbrel.operations.local_up import LocalUp
 from whimbrel.operations.lookout import look_out
+from whimbrel.operations.reaping import Reap
 from whimbrel.operations.retention import forget_what_is_old
 from whimbrel.operations.tools import Places, Tools
 from whimbrel.requests.engine import Engine, Operation
@@ -100,12 +101,13 @@ class Services:
             Down(tools),
             LocalUp(tools),
             LocalDown(tools),
+            Reap(tools),
         ]
         server_id = f"{os.getpid()}-{uuid.uuid4().hex[:12]}"
         engine = Engine(store, {operation.kind: operation for operation in operations}, server_id)
 
         async def take_down(cluster: ClusterRow) -> None:
-            body = {"cluster": cluster.name, "purge": False}
+            body = {"cluster": cluster.name, "purge": False, "origin": "autodown"}
             await engine.submit(records.DOWN, records.subject(cluster.name), body, cluster.user)
 
         desk = Desk(store=store, infra_of=tools.infra_of, logs=tools.logs, vault=tools.vault)
