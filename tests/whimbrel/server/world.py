@@ -14,13 +14,15 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from whimbrel.infra.base import (
     Check,
     ClusterSpec,
     Infra,
+    Inventory,
     NodeShape,
     NodeState,
     Observation,
@@ -29,6 +31,7 @@ from whimbrel.infra.base import (
     Thing,
     moved,
 )
+from whimbrel.infra.guard import GuardView
 from whimbrel.model.errors import ContextNotFound, NodeLost, Unreachable
 from whimbrel.model.names import node_name
 from whimbrel.operations.tools import Local, Paths
@@ -69,6 +72,15 @@ class World:
 
     async def known(self, kubeconfig: Paths) -> Sequence[str]:
         return self.names()
+
+    def views(self) -> Mapping[str, GuardView]:
+        return {}
+
+    def warnings(self, kubeconfig: Paths) -> Sequence[dict[str, Any]]:
+        return []
+
+    def view(self, infra: str, kubeconfig: Paths) -> GuardView | None:
+        return None
 
     async def aclose(self) -> None:
         return
@@ -145,7 +157,10 @@ class FakeInfra:
             return Offer(infra=self.name, feasible=False, reason=reason, shape=shape)
         return Offer(infra=self.name, feasible=True, shape=shape)
 
-    async def identity(self) -> str:
+    async def accelerators(self, patience: float) -> Inventory:
+        return Inventory(infra=self.name)
+
+    async def identity(self, like: str = "") -> str:
         await self._answer()
         return (self._directory / "identity").read_text()
 

@@ -11,7 +11,8 @@ from typing import Any
 from fastapi import APIRouter
 
 from whimbrel.infra.base import Check
-from whimbrel.model.errors import InfraError
+from whimbrel.model.errors import InfraError, InvalidConfig, WhimError
+from whimbrel.operations.surveying import survey
 from whimbrel.server.bodies import CheckBody
 from whimbrel.server.caller import Caller, From, With
 from whimbrel.server.services import Services
@@ -32,8 +33,39 @@ async def check(services: With, caller: From, body: CheckBody) -> dict[str, Any]
     for wanted in body.infra or ():
         names.update(dict.fromkeys(await places.candidates(wanted, caller.kubeconfig)))
     results = await asyncio.gather(*(_check(services, caller, name) for name in names))
+    errors = [*services.tools.places.warnings(caller.kubeconfig), *await _of_the_configuration(services)]
     stones = await services.tools.store.read(tombstones.standing)
-    return {"results": [{**asdict(result), "leftovers": _leftovers(result, stones)} for result in results]}
+    shown = [{**asdict(result), "leftovers": _leftovers(result, stones)} for result in results]
+    return {"results": shown, "errors": errors}
+
+
+async def _of_the_configuration(services: Services) -> list[dict[str, Any]]:
+    """What is wrong with the configuration file; the last good one serves meanwhile."""
+    try:
+        await services.configuration()
+    except InvalidConfig as error:
+        return [error.to_wire()]
+    return []
+
+
+@router.post("/gpus")
+async def gpus(services: With, caller: From, body: CheckBody) -> dict[str, Any]:
+    """The accelerators of every infrastructure that is meant; what is wrong with one is in its answer."""
+    places = services.tools.places
+    names: dict[str, None] = {}
+    errors = []
+    if not body.infra:
+        try:
+            names = dict.fromkeys(await places.known(caller.kubeconfig))
+        except WhimError as error:
+            errors.append(error.to_wire())
+    for wanted in body.infra or ():
+        try:
+            names.update(dict.fromkeys(await places.candidates(wanted, caller.kubeconfig)))
+        except WhimError as error:
+            errors.append(error.to_wire())
+    found = await survey(places, names, caller.kubeconfig)
+    return {"infras": [asdict(one) for one in found], "errors": errors}
 
 
 def _leftovers(check: Check, stones: Sequence[Tombstone]) -> int:
@@ -52,11 +84,14 @@ async def _check(services: Services, caller: Caller, name: str) -> Check:
         reason, remedy = f"it did not answer within {BUDGET:g} s", f"whim check {name}   # asks again"
     except InfraError as error:
         reason, remedy = error.message, error.remedy or ""
+    view = services.tools.places.view(name, caller.kubeconfig)
     return Check(
         infra=name,
         usable=False,
         reason=reason,
         remedy=remedy,
+        breaker=view.state if view else "closed",
+        retry_in=view.retry_in if view else None,
         seconds=time.monotonic() - began,
         at=time.time(),
     )
