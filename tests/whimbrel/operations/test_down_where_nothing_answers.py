@@ -50,11 +50,8 @@ PLUGINS = {
 }
 
 
-CODES = {
-    "plugin-missing": ExitCode.DEPENDENCY_MISSING,
-    **dict.fromkeys(("status-429", "status-500", "status-503"), ExitCode.FAILED),
-}
-"""Exit codes other than "it did not answer"."""
+CODES = {"plugin-missing": ExitCode.DEPENDENCY_MISSING}
+"""Exit codes other than "it did not answer, or refused us"."""
 
 
 class NoWaiters:
