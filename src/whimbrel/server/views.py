@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from whimbrel.infra.base import NodeShape, Offer
+from whimbrel.infra.guard import GuardView
 from whimbrel.jobs import records
 from whimbrel.model.status import JobStatus
 from whimbrel.store.clusters import ClusterRow
 from whimbrel.store.jobs import JobRow
 from whimbrel.store.requests import Event, Request
+from whimbrel.store.things import LedgerEntry
+from whimbrel.store.tombstones import Tombstone
 
 _WAITING = (JobStatus.PENDING, JobStatus.STARTING)
 
@@ -21,8 +24,8 @@ def resources(shape: NodeShape) -> dict[str, Any]:
     return {"cpus": shape.cpus, "memory_gib": shape.memory_gib, "accelerators": accelerators}
 
 
-def cluster(row: ClusterRow, counts: Mapping[JobStatus, int]) -> dict[str, Any]:
-    """One cluster, for `status`."""
+def cluster(row: ClusterRow, counts: Mapping[JobStatus, int], guard: GuardView | None) -> dict[str, Any]:
+    """One cluster, for `status`; with what its place's guard knows, which costs no call."""
     return {
         "name": row.name,
         "uid": row.uid,
@@ -41,6 +44,41 @@ def cluster(row: ClusterRow, counts: Mapping[JobStatus, int]) -> dict[str, Any]:
         },
         "last_error": row.last_error,
         "nodes": row.nodes,
+        "infra_state": (guard or GuardView(state="closed")).to_wire(),
+    }
+
+
+def tombstone(row: Tombstone, ledger: Sequence[LedgerEntry]) -> dict[str, Any]:
+    """One tombstone, with the names and labels of what may be left."""
+    return {
+        "name": row.name,
+        "id": row.cluster_uid[:8],
+        "uid": row.cluster_uid,
+        "infra": row.infra,
+        "identity": row.identity,
+        "namespace": row.namespace,
+        "num_nodes": row.num_nodes,
+        "resources": resources(NodeShape(**row.shape)),
+        "task": row.task,
+        "user": row.user,
+        "created_at": row.created_at,
+        "buried_at": row.buried_at,
+        "buried_by": row.buried_by,
+        "request": row.request,
+        "reason": row.reason,
+        "reaped_at": row.reaped_at,
+        "reaped_by": row.reaped_by,
+        "left": [
+            {
+                "kind": entry.kind,
+                "namespace": entry.namespace,
+                "name": entry.name,
+                "labels": entry.labels,
+                "last_seen_at": entry.last_seen_at,
+            }
+            for entry in ledger
+            if entry.state == "forgotten"
+        ],
     }
 
 

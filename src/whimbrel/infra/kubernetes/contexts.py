@@ -14,6 +14,7 @@ from kubewire.aside import Aside, StillReading
 from kubewire.connection import Connection
 from kubewire.errors import ConfigError, KubeconfigInvalid
 from kubewire.kubeconfig import Kubeconfig, load
+from whimbrel.model import errors
 
 _Stamp = tuple[tuple[int, int, int] | None, ...]
 
@@ -38,6 +39,27 @@ class Contexts:
     async def connection(self, context: str) -> Connection:
         """Where a context leads. Raises a `ConfigError`."""
         return (await self._read()).connection(context)
+
+    def warnings(self) -> list[errors.KubeconfigInvalid]:
+        """What the files hide or lack, though they can be used; as they were last read."""
+        found = self._known[1] if self._known else None
+        if not isinstance(found, Kubeconfig):
+            return []
+        said = [
+            errors.KubeconfigInvalid(
+                f"The context {name!r} of {hidden} is hidden by the one of the same name in {used}.",
+                remedy=f"kubectl config rename-context {name} OTHER --kubeconfig {hidden}",
+            )
+            for name, used, hidden in found.hidden
+        ]
+        if len(self.paths) > 1 or found.contexts():
+            said += [
+                errors.KubeconfigInvalid(
+                    f"{path} is named in KUBECONFIG and does not exist.", remedy="check KUBECONFIG for a slip"
+                )
+                for path in found.missing
+            ]
+        return said
 
     async def _read(self) -> Kubeconfig:
         try:

@@ -30,7 +30,9 @@ class Accelerator:
     """How a pod asks for accelerators on the machines that have them."""
 
     resource: str  # "nvidia.com/gpu"
-    selector: Mapping[str, str]  # the node label that tells the kind
+    selectors: Sequence[
+        Mapping[str, str]
+    ]  # node labels that tell the kind; machines may tell it in several ways
     tolerations: Sequence[Mapping[str, Any]] = ()
 
 
@@ -129,7 +131,7 @@ def pod(
     if has_service(spec):
         body["subdomain"] = service_name(spec)
     if accelerator:
-        body["nodeSelector"] = dict(accelerator.selector)
+        body |= _on_machines_with(accelerator.selectors)
         body["tolerations"] = [dict(toleration) for toleration in accelerator.tolerations]
     return {
         "apiVersion": "v1",
@@ -137,6 +139,22 @@ def pod(
         "metadata": {"name": name, "namespace": namespace, "labels": {**labels(spec), RANK: str(rank)}},
         "spec": body,
     }
+
+
+def _on_machines_with(selectors: Sequence[Mapping[str, str]]) -> dict[str, Any]:
+    """One way of telling the kind is a node selector, several are an affinity: whichever holds."""
+    if len(selectors) == 1:
+        return {"nodeSelector": dict(selectors[0])}
+    terms = [
+        {
+            "matchExpressions": [
+                {"key": key, "operator": "In", "values": [value]} for key, value in labels.items()
+            ]
+        }
+        for labels in selectors
+    ]
+    required = {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": terms}}
+    return {"affinity": {"nodeAffinity": required}}
 
 
 def _literal(text: str) -> str:
