@@ -62,7 +62,7 @@ class KubernetesInfra:
         self._link = Link(self.name, context, contexts, settings, opener=opener)
         self._objects = Objects(self._link)
         self._census = Census(self._link)
-        self._identified: tuple[Connection, str, float] | None = None
+        self._identified: dict[bool, tuple[Connection, str, float]] = {}  # by sort: of the server, or a UID
 
     @property
     def breaker(self) -> GuardView:
