@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from kubesim.apiserver.kinds.base import Context, Strategy, immutable, put, with_meta
-from kubesim.apiserver.kinds.placement import label_selector
+from kubesim.apiserver.kinds.claims import claim_errors, mode_errors
 from kubesim.apiserver.kinds.pod_defaults import claim_spec, filled, replaced
 from kubesim.errors import (
     FieldError,
@@ -16,7 +16,6 @@ from kubesim.errors import (
 from kubesim.schema.quantity import parse
 from kubesim.schema.registry import ResourceType
 
-_MODES = ("ReadOnlyMany", "ReadWriteMany", "ReadWriteOnce", "ReadWriteOncePod")
 CLAIM_FINALIZER = "kubernetes.io/pvc-protection"
 VOLUME_FINALIZER = "kubernetes.io/pv-protection"
 _CLAIM_RULE = (
@@ -27,17 +26,6 @@ _NOT_SOURCES = (
     "capacity", "accessModes", "claimRef", "persistentVolumeReclaimPolicy", "storageClassName", "mountOptions",
     "volumeMode", "nodeAffinity", "volumeAttributesClassName",
 )  # fmt: skip
-
-
-def _modes(spec: JsonObject) -> list[FieldError]:
-    modes = spec.get("accessModes") or ()
-    if not modes:
-        return [required("spec.accessModes", "at least 1 access mode is required")]
-    found = [not_supported("spec.accessModes", mode, _MODES) for mode in modes if mode not in _MODES]
-    if "ReadWriteOncePod" in modes and len(modes) > 1:
-        why = "may not use ReadWriteOncePod with other access modes"
-        found.append(forbidden_field("spec.accessModes", why))
-    return found
 
 
 def _protected(obj: JsonObject, finalizer: str) -> JsonObject:
@@ -57,16 +45,7 @@ class ClaimStrategy(Strategy):
         return _protected(put(made, "status", {"phase": "Pending"}), CLAIM_FINALIZER)
 
     def validate(self, rt: ResourceType, obj: JsonObject) -> list[FieldError]:
-        spec = obj["spec"]
-        found = _modes(spec) + label_selector(spec.get("selector"), "spec.selector")
-        storage = ((spec.get("resources") or {}).get("requests") or {}).get("storage")
-        if storage is None:
-            found.append(required("spec.resources[storage]"))
-        elif parse(storage).nanos <= 0:
-            found.append(invalid_value("spec.resources[storage]", storage, "must be greater than zero"))
-        if spec.get("volumeMode") not in ("Block", "Filesystem", None):
-            found.append(not_supported("spec.volumeMode", spec["volumeMode"], ("Block", "Filesystem")))
-        return found
+        return claim_errors(obj["spec"], "spec")
 
     def validate_change(self, rt: ResourceType, old: JsonObject, new: JsonObject) -> list[FieldError]:
         before, after = dict(old["spec"]), dict(new["spec"])
@@ -125,7 +104,7 @@ class VolumeStrategy(Strategy):
 
     def validate(self, rt: ResourceType, obj: JsonObject) -> list[FieldError]:
         spec = obj["spec"]
-        found = _modes(spec)
+        found = mode_errors(spec, "spec")
         capacity = spec.get("capacity") or {}
         if not capacity:
             found.append(required("spec.capacity"))

@@ -2,7 +2,17 @@
 
 from __future__ import annotations
 
-from kubesim.apiserver.kinds import jobs, limits, policies, policy, storage, workloads
+from kubesim.apiserver.kinds import (
+    endpoints,
+    jobs,
+    limits,
+    networking,
+    policies,
+    policy,
+    storage,
+    workloads,
+)
+from kubesim.apiserver.kinds.autoscaling import AutoscalerStrategy
 from kubesim.apiserver.kinds.base import Strategy
 from kubesim.apiserver.kinds.core import (
     ConfigMapStrategy,
@@ -24,7 +34,7 @@ _STORAGE = "storage.k8s.io"
 
 STRATEGIES: dict[tuple[str, str], Strategy] = {
     ("", "ConfigMap"): ConfigMapStrategy(),
-    ("", "Endpoints"): policy.EndpointsStrategy(),
+    ("", "Endpoints"): endpoints.EndpointsStrategy(),
     ("", "Event"): EventStrategy(),
     ("", "LimitRange"): limits.LimitRangeStrategy(),
     ("", "Namespace"): NamespaceStrategy(),
@@ -49,15 +59,15 @@ STRATEGIES: dict[tuple[str, str], Strategy] = {
     ("apps", "Deployment"): workloads.DeploymentStrategy(),
     ("apps", "ReplicaSet"): workloads.ReplicaSetStrategy(),
     ("apps", "StatefulSet"): workloads.StatefulSetStrategy(),
-    ("autoscaling", "HorizontalPodAutoscaler"): policy.AutoscalerStrategy(),
+    ("autoscaling", "HorizontalPodAutoscaler"): AutoscalerStrategy(),
     ("batch", "CronJob"): jobs.CronJobStrategy(),
     ("batch", "Job"): jobs.JobStrategy(),
     ("coordination.k8s.io", "Lease"): LeaseStrategy(),
-    ("discovery.k8s.io", "EndpointSlice"): policy.EndpointSliceStrategy(),
+    ("discovery.k8s.io", "EndpointSlice"): endpoints.EndpointSliceStrategy(),
     ("events.k8s.io", "Event"): EventStrategy(),
-    (_NETWORKING, "Ingress"): policy.CountedStrategy(),
-    (_NETWORKING, "IngressClass"): policy.IngressClassStrategy(),
-    (_NETWORKING, "NetworkPolicy"): policy.NetworkPolicyStrategy(),
+    (_NETWORKING, "Ingress"): networking.IngressStrategy(),
+    (_NETWORKING, "IngressClass"): networking.IngressClassStrategy(),
+    (_NETWORKING, "NetworkPolicy"): networking.NetworkPolicyStrategy(),
     ("policy", "PodDisruptionBudget"): policy.BudgetStrategy(),
     (policy.RBAC, "ClusterRole"): policy.RoleStrategy(),
     (policy.RBAC, "ClusterRoleBinding"): policy.BindingStrategy(),
