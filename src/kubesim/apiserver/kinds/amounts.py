@@ -76,7 +76,9 @@ def container_resources(resources: JsonObject, path: str) -> list[FieldError]:
 def quality_of_service(spec: JsonObject) -> str:
     """Guaranteed, Burstable or BestEffort: only cpu and memory count."""
     guaranteed, anything = True, False
-    for one in (*(spec.get("containers") or ()), *(spec.get("initContainers") or ())):
+    own = spec.get("resources") or {}
+    holders = [*(spec.get("containers") or ()), *(spec.get("initContainers") or ())]
+    for one in [spec] if own.get("requests") or own.get("limits") else holders:
         resources = one.get("resources") or {}
         limits, requests = resources.get("limits") or {}, resources.get("requests") or {}
         for name in ("cpu", "memory"):

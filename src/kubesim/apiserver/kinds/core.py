@@ -18,6 +18,7 @@ from kubesim.errors import (
     required,
     too_long,
 )
+from kubesim.schema.gojson import syntax_error, value_name
 from kubesim.schema.meta import config_key, dns_label, qualified_name
 from kubesim.schema.registry import ResourceType
 
@@ -101,11 +102,15 @@ class SecretStrategy(Strategy):
         if missing or kind not in ("kubernetes.io/dockercfg", "kubernetes.io/dockerconfigjson"):
             return missing
         key = _KEYS[kind][0]
+        body = base64.b64decode(data[key])
         try:
-            orjson.loads(base64.b64decode(data[key]))
+            parsed = orjson.loads(body)
         except ValueError:
-            return [invalid_value(f"data[{key}]", "<secret contents redacted>", "invalid JSON")]
-        return []
+            return [invalid_value(f"data[{key}]", "<secret contents redacted>", syntax_error(body))]
+        if isinstance(parsed, dict) or parsed is None:
+            return []
+        why = f"json: cannot unmarshal {value_name(parsed)} into Go value of type map[string]interface {{}}"
+        return [invalid_value(f"data[{key}]", "<secret contents redacted>", why)]
 
     def validate_change(self, rt: ResourceType, old: JsonObject, new: JsonObject) -> list[FieldError]:
         return immutable(old.get("type"), new.get("type"), "type") + _unchanging(old, new, ("data",))

@@ -105,7 +105,6 @@ def _names(spec: JsonObject, path: str) -> list[FieldError]:
     for key, rule in (
         ("serviceAccountName", dns_subdomain),
         ("nodeName", dns_subdomain),
-        ("schedulerName", dns_subdomain),
         ("priorityClassName", dns_subdomain),
         ("hostname", dns_label),
         ("subdomain", dns_label),

@@ -3,8 +3,9 @@ Small ones, each in a class of a few lines."""
 
 from __future__ import annotations
 
-from kubesim.apiserver.kinds.base import Strategy, put
-from kubesim.apiserver.kinds.placement import label_selector
+from kubesim.apiserver.kinds.amounts import amount_errors, container_name_errors
+from kubesim.apiserver.kinds.base import Strategy, immutable, put
+from kubesim.apiserver.kinds.placement import label_selector, tolerations
 from kubesim.apiserver.kinds.pod_defaults import each, filled, replaced
 from kubesim.apiserver.kinds.workloads import int_or_percent
 from kubesim.errors import (
@@ -15,7 +16,7 @@ from kubesim.errors import (
     not_supported,
     required,
 )
-from kubesim.schema.meta import path_segment
+from kubesim.schema.meta import dns_label, labels, path_segment
 from kubesim.schema.registry import ResourceType
 
 RBAC = "rbac.authorization.k8s.io"
@@ -161,3 +162,20 @@ def _subject(subject: JsonObject, path: str, *, namespaced: bool) -> list[FieldE
     else:
         found.append(not_supported(f"{path}.kind", kind, ("ServiceAccount", "User", "Group")))
     return found
+
+
+class RuntimeClassStrategy(Strategy):
+    """RuntimeClass: the handler is the name of a configuration on the nodes."""
+
+    def validate(self, rt: ResourceType, obj: JsonObject) -> list[FieldError]:
+        handler = obj.get("handler", "")
+        found = [invalid_value("handler", handler, why) for why in dns_label(handler)]
+        for name, text in ((obj.get("overhead") or {}).get("podFixed") or {}).items():
+            path = f"overhead.podFixed[{name}]"
+            found += container_name_errors(name, path) + amount_errors(name, text, path)
+        scheduling = obj.get("scheduling") or {}
+        found += labels(scheduling.get("nodeSelector"), "scheduling.nodeSelector")
+        return found + tolerations(scheduling.get("tolerations") or [], "scheduling.tolerations")
+
+    def validate_change(self, rt: ResourceType, old: JsonObject, new: JsonObject) -> list[FieldError]:
+        return immutable(old.get("handler"), new.get("handler"), "handler")

@@ -138,6 +138,7 @@ class ServiceStrategy(Strategy):
             return obj
         spec = _with_ip(rt, obj, ctx.allocator)
         spec = _with_ports(rt, obj, spec, old["spec"] if old else None, ctx.allocator)
+        spec = _with_check_port(rt, obj, spec, old["spec"] if old else None, ctx.allocator)
         if old is not None:
             _give_back(old["spec"], spec, ctx.allocator)
         return obj if spec is obj["spec"] else put(obj, "spec", spec)
@@ -158,6 +159,10 @@ def _carried(old: JsonObject, new: JsonObject) -> JsonObject:
         for key in ("ipFamilies", "ipFamilyPolicy"):
             if key not in made and key in old:
                 made[key] = old[key]
+        if _checked(old) and _checked(made) and not made.get("healthCheckNodePort"):
+            made["healthCheckNodePort"] = old.get("healthCheckNodePort")
+        if not _checked(made) and made.get("healthCheckNodePort") == old.get("healthCheckNodePort"):
+            made.pop("healthCheckNodePort", None)
     elif not _has_ip(new) and _has_ip(old):
         for key in ("clusterIP", "clusterIPs", "ipFamilies", "ipFamilyPolicy"):
             if made.get(key) == old.get(key):
@@ -407,6 +412,9 @@ def _with_ip(rt: ResourceType, obj: JsonObject, allocator: Allocator) -> JsonObj
     spec: JsonObject = obj["spec"]
     if not _has_ip(spec):
         return spec
+    wrong = _stack_errors(spec)
+    if wrong:
+        raise errors.invalid(rt.group_kind, obj["metadata"]["name"], wrong)
     made = dict(spec)
     if made.get("clusterIP") != _HEADLESS and (not made.get("clusterIP") or "ipFamilies" not in made):
         wanted = made.get("clusterIP", "")
@@ -424,9 +432,31 @@ def _with_ip(rt: ResourceType, obj: JsonObject, allocator: Allocator) -> JsonObj
         made["clusterIP"], made["clusterIPs"] = address, [address]
     if made.get("clusterIP") == _HEADLESS:
         made["clusterIPs"] = [_HEADLESS]
+    if made.get("clusterIP") == _HEADLESS and not made.get("selector"):
+        # Nobody knows yet whose addresses it will have: both families, on any cluster.
+        made.setdefault("ipFamilyPolicy", "RequireDualStack")
+        families = list(made.get("ipFamilies") or ["IPv4"])
+        if len(families) == 1 and made["ipFamilyPolicy"] != "SingleStack":
+            families.append("IPv6" if families[0] == "IPv4" else "IPv4")
+        made["ipFamilies"] = families
     made.setdefault("ipFamilies", ["IPv4"])
     made.setdefault("ipFamilyPolicy", "SingleStack")
     return spec if made == spec else made
+
+
+def _stack_errors(spec: JsonObject) -> list[FieldError]:
+    """Addresses of a family that this cluster has not."""
+    if not spec.get("selector") and spec.get("clusterIP") == _HEADLESS:
+        return []
+    found = [
+        invalid_value(f"spec.ipFamilies[{at}]", family, "not configured on this cluster")
+        for at, family in enumerate(spec.get("ipFamilies") or ())
+        if family == "IPv6"
+    ]
+    if spec.get("ipFamilyPolicy") == "RequireDualStack":
+        why = "this cluster is not configured for dual-stack services"
+        found.append(invalid_value("spec.ipFamilyPolicy", spec["ipFamilyPolicy"], why))
+    return found
 
 
 def _with_ports(
@@ -449,10 +479,30 @@ def _with_ports(
     return spec if listed == spec.get("ports") else put(spec, "ports", listed)
 
 
+def _with_check_port(
+    rt: ResourceType, obj: JsonObject, spec: JsonObject, old: JsonObject | None, allocator: Allocator
+) -> JsonObject:
+    """The port at which a node says whether it has an endpoint of the service."""
+    key = "healthCheckNodePort"
+    if not _checked(spec):
+        return drop(spec, key)
+    wanted = spec.get(key) or 0
+    if wanted and wanted == (old or {}).get(key):
+        return spec
+    try:
+        return put(spec, key, allocator.take_port(wanted, "TCP"))
+    except ValueError as taken:
+        problem = invalid_value(f"spec.{key}", wanted, str(taken))
+        raise errors.invalid(rt.group_kind, obj["metadata"]["name"], [problem]) from None
+
+
 def _give_back(old: JsonObject, new: JsonObject, allocator: Allocator) -> None:
     address = old.get("clusterIP")
     if address and address != _HEADLESS and address != new.get("clusterIP"):
         allocator.release_ip(address)
+    check = old.get("healthCheckNodePort")
+    if check and check != new.get("healthCheckNodePort"):
+        allocator.release_port(check, "TCP")
     kept = {one.get("nodePort") for one in new.get("ports") or ()}
     for port in old.get("ports") or ():
         number = port.get("nodePort")

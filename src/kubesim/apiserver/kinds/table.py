@@ -14,6 +14,7 @@ from kubesim.apiserver.kinds import (
 )
 from kubesim.apiserver.kinds.autoscaling import AutoscalerStrategy
 from kubesim.apiserver.kinds.base import Strategy
+from kubesim.apiserver.kinds.certificates import SigningRequestStrategy
 from kubesim.apiserver.kinds.core import (
     ConfigMapStrategy,
     EventStrategy,
@@ -42,6 +43,7 @@ STRATEGIES: dict[tuple[str, str], Strategy] = {
     ("", "PersistentVolume"): storage.VolumeStrategy(),
     ("", "PersistentVolumeClaim"): storage.ClaimStrategy(),
     ("", "Pod"): PodStrategy(),
+    ("", "PodTemplate"): workloads.PodTemplateStrategy(),
     ("", "ReplicationController"): workloads.ReplicationControllerStrategy(),
     ("", "ResourceQuota"): limits.QuotaStrategy(),
     ("", "Secret"): SecretStrategy(),
@@ -62,6 +64,7 @@ STRATEGIES: dict[tuple[str, str], Strategy] = {
     ("autoscaling", "HorizontalPodAutoscaler"): AutoscalerStrategy(),
     ("batch", "CronJob"): jobs.CronJobStrategy(),
     ("batch", "Job"): jobs.JobStrategy(),
+    ("certificates.k8s.io", "CertificateSigningRequest"): SigningRequestStrategy(),
     ("coordination.k8s.io", "Lease"): LeaseStrategy(),
     ("discovery.k8s.io", "EndpointSlice"): endpoints.EndpointSliceStrategy(),
     ("events.k8s.io", "Event"): EventStrategy(),
@@ -74,6 +77,7 @@ STRATEGIES: dict[tuple[str, str], Strategy] = {
     (policy.RBAC, "Role"): policy.RoleStrategy(),
     (policy.RBAC, "RoleBinding"): policy.BindingStrategy(),
     ("scheduling.k8s.io", "PriorityClass"): policy.PriorityClassStrategy(),
+    ("node.k8s.io", "RuntimeClass"): policy.RuntimeClassStrategy(),
     (_STORAGE, "CSIDriver"): storage.CSIDriverStrategy(),
     (_STORAGE, "StorageClass"): storage.StorageClassStrategy(),
 }

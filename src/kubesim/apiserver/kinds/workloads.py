@@ -404,3 +404,19 @@ class ControllerRevisionStrategy(Strategy):
 
     def validate_change(self, rt: ResourceType, old: JsonObject, new: JsonObject) -> list[FieldError]:
         return immutable(old.get("data"), new.get("data"), "data")
+
+
+class PodTemplateStrategy(Strategy):
+    """A template that stands for itself."""
+
+    generation = True
+
+    def default(self, rt: ResourceType, obj: JsonObject) -> JsonObject:
+        return pod_defaults.replaced(obj, "template", pod_defaults.template)
+
+    def validate(self, rt: ResourceType, obj: JsonObject) -> list[FieldError]:
+        return pod_rules.template(obj["template"], "template")
+
+    def warnings(self, rt: ResourceType, old: JsonObject | None, obj: JsonObject) -> list[str]:
+        template = obj["template"]
+        return pod_warnings(template["spec"], template.get("metadata") or {}, "template")
