@@ -157,8 +157,10 @@ class Infra(Protocol):
     async def offer(self, num_nodes: int, shape: NodeShape) -> Offer:
         """Whether it could run such a cluster (capacity, not present load), from a cache of known age."""
 
-    async def identity(self) -> str:
-        """What tells this infrastructure from another under the same name (law: bind records to it)."""
+    async def identity(self, like: str = "") -> str:
+        """What tells this infrastructure from another under the same name (law: bind records to it). `like` is what was
+        recorded: the answer is of the same sort, although more or less may be read now, or it raises why it cannot
+        be."""
 
     def things(self, spec: ClusterSpec) -> Sequence[Thing]:
         """Everything that `ensure` would create. No call; something was asked of the infra before."""

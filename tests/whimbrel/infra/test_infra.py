@@ -115,7 +115,10 @@ async def test_what_is_waited_for_is_told_when_it_changes(
     await until("it waits for the scheduler")
     name = "c1-01234567-0"
     api.set_status(name, unscheduled("0/1 nodes are available: 1 Insufficient cpu."))
-    await until("no machine can take it: 0/1 nodes are available: 1 Insufficient cpu.")
+    await until(
+        "no machine can take it: 0/1 nodes are available: 1 Insufficient cpu. "
+        "(make room: `whim status` shows what runs, `whim down` removes it)"
+    )
     api.objects["pods", "default", name]["spec"]["nodeName"] = "m1"
     api.set_status(name, waiting("ErrImagePull", "not found"))
     await until("the image img cannot be pulled (ErrImagePull): not found")
@@ -355,6 +358,21 @@ async def test_identity_without_the_right_to_read_it_is_the_servers(
     api.refuse = refusing("GET", "kube-system", status(403, "Forbidden", "no"))
     assert (await infra.identity()).startswith("server-")
     assert await infra.identity() == await infra.identity()
+
+
+async def test_rights_that_come_or_go_do_not_make_it_another_cluster(
+    infra: KubernetesInfra, api: FakeApi
+) -> None:
+    """What was recorded is compared with the same sort of thing; where that cannot be read any more, that is said."""
+    uid = await infra.identity()
+    api.refuse = refusing("GET", "kube-system", status(403, "Forbidden", "no"))
+    by_server = await infra.identity()
+    with pytest.raises(Forbidden, match="reading its identity"):
+        await infra.identity(uid)
+    assert await infra.identity(by_server) == by_server
+    api.refuse = lambda method, path: None
+    assert await infra.identity(by_server) == by_server
+    assert await infra.identity(uid) == uid
 
 
 async def test_exec_carries_bytes_and_the_exit_code(

@@ -144,7 +144,7 @@ class FakeInfra:
             return Offer(infra=self.name, feasible=False, reason=reason, shape=shape)
         return Offer(infra=self.name, feasible=True, shape=shape)
 
-    async def identity(self) -> str:
+    async def identity(self, like: str = "") -> str:
         await self._answer()
         return (self._directory / "identity").read_text()
 
