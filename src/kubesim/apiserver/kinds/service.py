@@ -136,7 +136,7 @@ class ServiceStrategy(Strategy):
     def allocate(self, rt: ResourceType, old: JsonObject | None, obj: JsonObject, ctx: Context) -> JsonObject:
         if ctx.allocator is None:
             return obj
-        spec = _with_ip(rt, obj, ctx.allocator)
+        spec = _with_ip(rt, obj, old["spec"] if old else None, ctx.allocator)
         spec = _with_ports(rt, obj, spec, old["spec"] if old else None, ctx.allocator)
         spec = _with_check_port(rt, obj, spec, old["spec"] if old else None, ctx.allocator)
         if old is not None:
@@ -408,7 +408,7 @@ def _policies(spec: JsonObject) -> list[FieldError]:
     return found
 
 
-def _with_ip(rt: ResourceType, obj: JsonObject, allocator: Allocator) -> JsonObject:
+def _with_ip(rt: ResourceType, obj: JsonObject, old: JsonObject | None, allocator: Allocator) -> JsonObject:
     spec: JsonObject = obj["spec"]
     if not _has_ip(spec):
         return spec
@@ -416,8 +416,8 @@ def _with_ip(rt: ResourceType, obj: JsonObject, allocator: Allocator) -> JsonObj
     if wrong:
         raise errors.invalid(rt.group_kind, obj["metadata"]["name"], wrong)
     made = dict(spec)
-    if made.get("clusterIP") != _HEADLESS and (not made.get("clusterIP") or "ipFamilies" not in made):
-        wanted = made.get("clusterIP", "")
+    wanted = made.get("clusterIP", "")
+    if wanted != _HEADLESS and (not wanted or wanted != (old or {}).get("clusterIP")):
         try:
             address = allocator.take_ip(wanted)
         except ValueError as taken:
