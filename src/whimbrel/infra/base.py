@@ -13,6 +13,10 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from whimbrel.infra.provision import Endpoint, Provision
+
+NO_PROVISION = Provision()
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NodeShape:
@@ -33,8 +37,8 @@ class ClusterSpec:
     num_nodes: int
     shape: NodeShape
     user: str
-    labels: Mapping[str, str] = field(default_factory=dict)
     namespace: str = ""  # where it was made, as recorded; empty: where the infra makes new ones
+    provision: Provision = field(default_factory=Provision)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,6 +59,7 @@ class Offer:
     infra: str  # "k8s/my-context"
     feasible: bool
     reason: str = ""  # why not, in the user's words, with what there is
+    note: str = ""  # what has to happen first, where it is feasible: machines have to come
     shape: NodeShape | None = None
     hourly_price: float | None = 0.0
 
@@ -154,7 +159,7 @@ class Infra(Protocol):
     async def check(self) -> Check:
         """Whether it can be used; never raises an InfraError: what is wrong is in the answer."""
 
-    async def offer(self, num_nodes: int, shape: NodeShape) -> Offer:
+    async def offer(self, num_nodes: int, shape: NodeShape, provision: Provision = NO_PROVISION) -> Offer:
         """Whether it could run such a cluster (capacity, not present load), from a cache of known age."""
 
     async def identity(self) -> str:
@@ -173,6 +178,9 @@ class Infra(Protocol):
     async def remove(self, spec: ClusterSpec, progress: Progress, timeout: float) -> Observation:
         """Delete everything of the cluster (also what only its labels tell) and wait until it is seen gone.
         What is still there after `timeout` seconds is in the answer."""
+
+    async def endpoints(self, spec: ClusterSpec) -> Sequence[Endpoint]:
+        """Where its ports can be reached now."""
 
     def node(self, spec: ClusterSpec, rank: int) -> Node:
         """The road to one node. No call is made here."""

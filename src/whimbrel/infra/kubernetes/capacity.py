@@ -48,6 +48,8 @@ class Machine:
     kind_label: tuple[str, str] | None = None
     closed: str = ""  # why nothing of ours is scheduled there
     taints: Sequence[Mapping[str, Any]] = field(default_factory=tuple)  # those that a GPU pod tolerates
+    keeps_out: Sequence[Mapping[str, Any]] = field(default_factory=tuple)  # the other ones
+    labels: Mapping[str, str] = field(default_factory=dict)
 
 
 def machine(node: Mapping[str, Any]) -> Machine:
@@ -68,6 +70,8 @@ def machine(node: Mapping[str, Any]) -> Machine:
         kind_label=label,
         closed=_closed(spec, status, taints),
         taints=tuple(taint for taint in taints if taint.get("key") in GPU_RESOURCES),
+        keeps_out=tuple(taint for taint in taints if taint.get("key") not in GPU_RESOURCES),
+        labels=labels,
     )
 
 

@@ -13,9 +13,18 @@ from collections.abc import Sequence
 import kubewire.errors as kube
 from kubewire.client import Client
 from kubewire.resources import NAMESPACES, NODES, PODS
-from whimbrel.infra.base import Check, ClusterSpec, NodeShape, Observation, Offer, Progress, Thing
+from whimbrel.infra.base import (
+    NO_PROVISION,
+    Check,
+    ClusterSpec,
+    NodeShape,
+    Observation,
+    Offer,
+    Progress,
+    Thing,
+)
 from whimbrel.infra.guard import Aged, GuardView
-from whimbrel.infra.kubernetes import capacity, pods, reasons
+from whimbrel.infra.kubernetes import capacity, placement, pods, ports, reasons
 from whimbrel.infra.kubernetes.capacity import Machine
 from whimbrel.infra.kubernetes.connection import Link, OpenClient, open_client
 from whimbrel.infra.kubernetes.contexts import Contexts
@@ -23,7 +32,9 @@ from whimbrel.infra.kubernetes.ensuring import Wait
 from whimbrel.infra.kubernetes.failures import understood
 from whimbrel.infra.kubernetes.node import KubernetesNode
 from whimbrel.infra.kubernetes.objects import Found, Objects, thing_of
+from whimbrel.infra.kubernetes.pods import Accelerator, Spot
 from whimbrel.infra.kubernetes.settings import KubernetesSettings
+from whimbrel.infra.provision import Endpoint, Provision
 from whimbrel.model.errors import Forbidden, InfraError, OutOfCapacity, Unreachable
 from whimbrel.model.names import node_name
 
@@ -118,16 +129,24 @@ class KubernetesInfra:
         )
 
     @understood
-    async def offer(self, num_nodes: int, shape: NodeShape) -> Offer:
+    async def offer(self, num_nodes: int, shape: NodeShape, provision: Provision = NO_PROVISION) -> Offer:
         """See `Infra`. Without the right to list Kubernetes nodes, what was asked is taken as feasible. A no is
-        never given from an older answer: machines may have come since."""
+        never given from an older answer: machines may have come since. Where something adds machines, there is no
+        no: it is asked for them, and `provision_timeout` says for how long."""
+
+        def why_not(machines: Sequence[Machine]) -> str:
+            return capacity.why_not(placement.admitting(machines, provision), num_nodes, shape)
+
         try:
             known = await self._machines()
-            reason = capacity.why_not(known.value, num_nodes, shape)
+            reason = why_not(known.value)
             if reason and known.age > 0:
-                reason = capacity.why_not((await self._machines(0.0, 0.0)).value, num_nodes, shape)
+                reason = why_not((await self._machines(0.0, 0.0)).value)
         except Forbidden:
             reason = ""
+        if reason and provision.autoscaler:
+            note = f"machines have to be added by the autoscaler ({provision.autoscaler}): {reason}"
+            return Offer(infra=self.name, feasible=True, note=note, shape=shape)
         return Offer(infra=self.name, feasible=not reason, reason=reason, shape=shape)
 
     @understood
@@ -160,8 +179,8 @@ class KubernetesInfra:
         except OutOfCapacity as error:
             raise await self._with_what_is_free(error, spec) from None
         strangers = [thing_of(spec, self.name, obj) for obj in found.others if obj["kind"] == "Pod"]
-        services = [thing for thing in self.things(spec) if thing.kind == "Service"]
-        return Observation(nodes=states, at=time.time(), others=[*strangers, *services])
+        others = [thing for thing in self.things(spec) if thing.kind != "Pod"]
+        return Observation(nodes=states, at=time.time(), others=[*strangers, *others])
 
     @understood
     async def observe(self, spec: ClusterSpec) -> Observation:
@@ -190,6 +209,15 @@ class KubernetesInfra:
                 said = text
             await asyncio.sleep(min(pause, max(0.0, deadline - time.monotonic())))
             pause = min(_LAST_LOOK, pause * 1.5)
+
+    @understood
+    async def endpoints(self, spec: ClusterSpec) -> Sequence[Endpoint]:
+        """See `Infra`."""
+        if not spec.provision.ports:
+            return []
+        found = await self._objects.find(spec)
+        context = self.name.partition("/")[2]
+        return ports.endpoints(spec, context, found.namespace, found.pods.get(0), found.others)
 
     def node(self, spec: ClusterSpec, rank: int) -> KubernetesNode:
         """See `Infra`."""
@@ -251,14 +279,16 @@ class KubernetesInfra:
     async def _create_missing(self, spec: ClusterSpec, found: Found, progress: Progress) -> None:
         namespace = found.namespace
         missing = [rank for rank in range(spec.num_nodes) if rank not in found.pods]
-        names = {obj["metadata"]["name"] for obj in found.others}
-        wanted = []
-        if pods.has_service(spec) and pods.service_name(spec) not in names:
+        names = {(obj["kind"], obj["metadata"]["name"]) for obj in found.others}
+        wanted = [
+            (kind, obj)
+            for kind, obj in ports.objects(spec, namespace)
+            if (kind, obj["metadata"]["name"]) not in names
+        ]
+        if pods.has_service(spec) and ("Service", pods.service_name(spec)) not in names:
             wanted.append(("Service", pods.service(spec, namespace)))
         if missing:
-            accelerator = None
-            if spec.shape.accelerator_count:
-                accelerator = capacity.accelerator_for((await self._machines()).value, spec.shape)
+            accelerator, spot = await self._placed(spec)
             wanted += [
                 (
                     "Pod",
@@ -270,6 +300,7 @@ class KubernetesInfra:
                         command=self._settings.command,
                         grace=self._settings.grace,
                         accelerator=accelerator,
+                        spot=spot,
                     ),
                 )
                 for rank in missing
@@ -281,6 +312,23 @@ class KubernetesInfra:
         for outcome in outcomes:
             if isinstance(outcome, BaseException):
                 raise outcome
+
+    async def _placed(self, spec: ClusterSpec) -> tuple[Accelerator | None, Spot | None]:
+        """How its pods ask for the machines that they need."""
+        if not (spec.shape.accelerator_count or spec.provision.spot):
+            return None, None
+        try:
+            machines = placement.admitting((await self._machines()).value, spec.provision)
+        except Forbidden:
+            machines = []
+        accelerator = capacity.accelerator_for(machines, spec.shape)
+        spot = placement.spot_for(machines, spec.provision)
+        if spec.provision.spot and spot is None:
+            raise OutOfCapacity(
+                f"{self.name} has no machine that says that it is a spot machine.",
+                remedy="launch without spot, or name the autoscaler in the configuration file",
+            )
+        return accelerator or placement.accelerator_to_come(spec.shape, spec.provision), spot
 
     def _observation(
         self, spec: ClusterSpec, found: Found, refused: dict[str, InfraError] | None = None
