@@ -83,6 +83,7 @@ class Observation:
     nodes: Sequence[NodeState]
     at: float  # UNIX seconds
     others: Sequence[Thing] = ()  # things of this cluster that are there beside its nodes
+    endpoints: Sequence[Endpoint] = ()  # where its ports can be reached
 
     @property
     def running(self) -> bool:
@@ -178,9 +179,6 @@ class Infra(Protocol):
     async def remove(self, spec: ClusterSpec, progress: Progress, timeout: float) -> Observation:
         """Delete everything of the cluster (also what only its labels tell) and wait until it is seen gone.
         What is still there after `timeout` seconds is in the answer."""
-
-    async def endpoints(self, spec: ClusterSpec) -> Sequence[Endpoint]:
-        """Where its ports can be reached now."""
 
     def node(self, spec: ClusterSpec, rank: int) -> Node:
         """The road to one node. No call is made here."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from dataclasses import asdict
 from typing import Any
 
 from sqlalchemy import Connection
@@ -58,6 +59,8 @@ def _note(connection: Connection, row: ClusterRow, seen: Observation) -> None:
     status = ClusterStatus.UP if seen.running and been_up else ClusterStatus.INIT
     nodes = records.nodes_json(seen.nodes) if seen.nodes else row.nodes
     clusters.observed(connection, row.uid, status=status, nodes=nodes, now=clock.now())
+    endpoints = [asdict(endpoint) for endpoint in seen.endpoints]
+    clusters.reached(connection, row.uid, endpoints=endpoints, now=clock.now())
     if seen.running:
         clusters.failed(connection, row.uid, None)
         return

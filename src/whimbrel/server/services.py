@@ -30,6 +30,7 @@ from whimbrel.operations.local_up import LocalUp
 from whimbrel.operations.tools import Places, Tools
 from whimbrel.requests.engine import Engine, Operation
 from whimbrel.runtime.pid1 import node_command
+from whimbrel.server.configs import Configs
 from whimbrel.server.draining import Drain
 from whimbrel.server.home import Home
 from whimbrel.store.clusters import ClusterRow
@@ -63,6 +64,7 @@ class Services:
     tools: Tools
     engine: Engine
     jobs: Reconciler
+    configs: Configs = field(default_factory=Configs)
     started_at: float = field(default_factory=time.time)
     _watchers: list[asyncio.Task[None]] = field(default_factory=list)
 

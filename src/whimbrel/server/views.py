@@ -41,6 +41,8 @@ def cluster(row: ClusterRow, counts: Mapping[JobStatus, int]) -> dict[str, Any]:
         },
         "last_error": row.last_error,
         "nodes": row.nodes,
+        "endpoints": row.endpoints,
+        "endpoints_at": row.endpoints_at,
     }
 
 
@@ -96,6 +98,7 @@ def offer(row: Offer, *, chosen: bool) -> dict[str, Any]:
         "infra": row.infra,
         "feasible": row.feasible,
         "reason": row.reason,
+        "note": row.note,
         "cpus": shape.cpus if shape else None,
         "memory_gib": shape.memory_gib if shape else None,
         "accelerators": f"{shape.accelerator}:{shape.accelerator_count}"

@@ -180,7 +180,8 @@ class KubernetesInfra:
             raise await self._with_what_is_free(error, spec) from None
         strangers = [thing_of(spec, self.name, obj) for obj in found.others if obj["kind"] == "Pod"]
         others = [thing for thing in self.things(spec) if thing.kind != "Pod"]
-        return Observation(nodes=states, at=time.time(), others=[*strangers, *others])
+        opened = self._endpoints(spec, await self._objects.find(spec)) if spec.provision.ports else []
+        return Observation(nodes=states, at=time.time(), others=[*strangers, *others], endpoints=opened)
 
     @understood
     async def observe(self, spec: ClusterSpec) -> Observation:
@@ -209,15 +210,6 @@ class KubernetesInfra:
                 said = text
             await asyncio.sleep(min(pause, max(0.0, deadline - time.monotonic())))
             pause = min(_LAST_LOOK, pause * 1.5)
-
-    @understood
-    async def endpoints(self, spec: ClusterSpec) -> Sequence[Endpoint]:
-        """See `Infra`."""
-        if not spec.provision.ports:
-            return []
-        found = await self._objects.find(spec)
-        context = self.name.partition("/")[2]
-        return ports.endpoints(spec, context, found.namespace, found.pods.get(0), found.others)
 
     def node(self, spec: ClusterSpec, rank: int) -> KubernetesNode:
         """See `Infra`."""
@@ -340,7 +332,13 @@ class KubernetesInfra:
                 state = reasons.with_message(state, refused[state.name].message)
             states.append(state)
         others = [thing_of(spec, self.name, obj) for obj in found.others]
-        return Observation(nodes=states, at=time.time(), others=others)
+        return Observation(
+            nodes=states, at=time.time(), others=others, endpoints=self._endpoints(spec, found)
+        )
+
+    def _endpoints(self, spec: ClusterSpec, found: Found) -> Sequence[Endpoint]:
+        context = self.name.partition("/")[2]
+        return ports.endpoints(spec, context, found.namespace, found.pods.get(0), found.others)
 
     async def _with_what_is_free(self, error: OutOfCapacity, spec: ClusterSpec) -> OutOfCapacity:
         """The same error with how much is free, where we may look; it only explains."""

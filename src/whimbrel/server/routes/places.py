@@ -25,9 +25,10 @@ BUDGET = 5.5
 async def check(services: With, caller: From, body: CheckBody) -> dict[str, Any]:
     """Look at every infrastructure that is meant, side by side; what is wrong with one is in its answer."""
     places = services.tools.places
-    names = dict.fromkeys(() if body.infra else await places.known(caller.kubeconfig))
+    config = await services.configs.read(caller.config)
+    names = dict.fromkeys(() if body.infra else await places.known(caller.kubeconfig, config))
     for wanted in body.infra or ():
-        names.update(dict.fromkeys(await places.candidates(wanted, caller.kubeconfig)))
+        names.update(dict.fromkeys(await places.candidates(wanted, caller.kubeconfig, config)))
     results = await asyncio.gather(*(_check(services, caller, name) for name in names))
     return {"results": [asdict(result) for result in results]}
 
