@@ -9,9 +9,9 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
+from kubesim.cluster.daemonfile import find_daemon
 from kubesim.cluster.errors import ClusterNotFound, FaultNotFound, InvalidOption, RuntimeUnavailable
 from kubesim.cluster.home import ClusterPaths
-from kubesim.cluster.inspect import find_daemon
 
 ASK_TIMEOUT = 5.0
 

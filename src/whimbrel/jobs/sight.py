@@ -27,9 +27,16 @@ LOOK = 8.0
 class Sight:
     """Looks at one cluster."""
 
-    def __init__(self, cluster: ClusterRow, infra_of: Callable[[ClusterRow], Awaitable[Infra]]) -> None:
+    def __init__(
+        self,
+        cluster: ClusterRow,
+        infra_of: Callable[[ClusterRow], Awaitable[Infra]],
+        saw: Callable[[Observation], Awaitable[None]] | None = None,
+    ) -> None:
+        """`saw` is told of each look: what was learned here belongs into the record."""
         self._cluster = cluster
         self._infra_of = infra_of
+        self._saw = saw
         self._lock = asyncio.Lock()
         self._seen: Observation | None = None
         self._seen_at = 0.0
@@ -60,6 +67,8 @@ class Sight:
                 await same_place(infra, self._cluster)
                 self._seen = await infra.observe(records.spec_of(self._cluster))
                 self._seen_at = time.monotonic()
+                if self._saw is not None:
+                    await self._saw(self._seen)
             return self._seen
 
 

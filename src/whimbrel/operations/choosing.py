@@ -130,12 +130,14 @@ class _Asking:
             for name in dict.fromkeys(names)
         }
         waiting = set(tasks.values())
+        loop, ends = asyncio.get_running_loop(), float("inf")  # each of them has a bound of its own
         try:
-            ends = asyncio.get_running_loop().time() + BUDGET
-            while waiting and (left := ends - asyncio.get_running_loop().time()) > 0:
-                done, waiting = await asyncio.wait(waiting, timeout=left, return_when=asyncio.FIRST_COMPLETED)
+            while waiting and (left := ends - loop.time()) > 0:
+                done, waiting = await asyncio.wait(
+                    waiting, timeout=min(left, BUDGET), return_when=asyncio.FIRST_COMPLETED
+                )
                 if any(task.result().feasible for task in done):
-                    ends = min(ends, asyncio.get_running_loop().time() + GRACE)
+                    ends = min(ends, loop.time() + GRACE)
         finally:
             for task in waiting:
                 task.cancel()

@@ -333,7 +333,7 @@ class Engine:
             try:
                 await self._look_for_lost()
                 if time.monotonic() - pruned_at > 3600:
-                    await self._store.write(self._prune)
+                    await self._prune_all()
                     pruned_at = time.monotonic()
             except OperationalError as error:
                 logger.warning(
@@ -351,6 +351,12 @@ class Engine:
         """Our own leases first: a clock that was set, or a machine that slept, is no reason to lose our own work."""
         queue.renew(connection, held, now=self.now())
         return queue.reap(connection, by=self.server_id, now=self.now())
+
+    async def _prune_all(self) -> None:
+        while True:
+            if not await self._store.write(self._prune):
+                return
+            await asyncio.sleep(0.05)  # others want to write too
 
     def _prune(self, connection: Connection) -> int:
         return rows.prune(connection, finished_before=clock.moment(self.now()) - RETENTION)

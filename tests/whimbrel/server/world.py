@@ -162,10 +162,8 @@ class FakeInfra:
 
     async def ensure(self, spec: ClusterSpec, progress: Progress, timeout: float) -> Observation:
         if (self._directory / "full").exists():
-            _append(self._directory / "made.log", "something")
-            raise OutOfCapacity(
-                f"{self.name}: no machine took its nodes within {spec.provision.patience:g} s."
-            )
+            patience = spec.provision.patience or timeout
+            raise OutOfCapacity(f"{self.name}: no machine took its nodes within {patience:g} s.")
         for rank in range(spec.num_nodes):
             await self._answer()
             if (self._directory / "stuck").exists():
