@@ -13,7 +13,8 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from whimbrel.infra.provision import Endpoint, Provision
+from whimbrel.infra.provision import Endpoint, Provision, VolumeSeen, VolumeSpec
+from whimbrel.model.errors import IdentityChanged
 
 NO_PROVISION = Provision()
 
@@ -39,6 +40,9 @@ class ClusterSpec:
     user: str
     namespace: str = ""  # where it was made, as recorded; empty: where the infra makes new ones
     provision: Provision = field(default_factory=Provision)
+    identity: str = (
+        ""  # of the infra that it was made in: nothing is touched in another one; empty: a new one
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,6 +88,7 @@ class Observation:
     at: float  # UNIX seconds
     others: Sequence[Thing] = ()  # things of this cluster that are there beside its nodes
     endpoints: Sequence[Endpoint] = ()  # where its ports can be reached
+    refused: Mapping[str, str] = field(default_factory=dict)  # name of a thing -> why it could not be deleted
 
     @property
     def running(self) -> bool:
@@ -112,6 +117,18 @@ class Check:
     accelerators: Mapping[str, int] = field(default_factory=dict)
     seconds: float = 0.0  # how long it took to know
     at: float = 0.0
+
+
+def moved(infra: str, cluster: str) -> IdentityChanged:
+    """The context of a cluster leads elsewhere now."""
+    return IdentityChanged(
+        f"{infra} now leads to another Kubernetes cluster than the one that {cluster} was made in; "
+        "nothing was touched there.",
+        remedy=(
+            f"point the context back to it, or `whim down --purge {cluster}` to forget it "
+            "(what it left there stays there)"
+        ),
+    )
 
 
 Progress = Callable[[str], None]
@@ -164,7 +181,8 @@ class Infra(Protocol):
         """Whether it could run such a cluster (capacity, not present load), from a cache of known age."""
 
     async def identity(self) -> str:
-        """What tells this infrastructure from another under the same name (law: bind records to it)."""
+        """What tells this infrastructure from another under the same name (law: bind records to it). What is given
+        a `ClusterSpec` with another identity raises `IdentityChanged`, and touches nothing."""
 
     def things(self, spec: ClusterSpec) -> Sequence[Thing]:
         """Everything that `ensure` would create. No call; something was asked of the infra before."""
@@ -179,6 +197,25 @@ class Infra(Protocol):
     async def remove(self, spec: ClusterSpec, progress: Progress, timeout: float) -> Observation:
         """Delete everything of the cluster (also what only its labels tell) and wait until it is seen gone.
         What is still there after `timeout` seconds is in the answer."""
+
+    async def named(self, things: Sequence[Thing]) -> Sequence[Thing]:
+        """Which of these names are taken, whatever carries them; with the labels that it has now."""
+
+    def home(self) -> str:
+        """The namespace in which things are made when nobody says; something was asked of the infra before."""
+
+    def volume_thing(self, spec: VolumeSpec) -> Thing:
+        """What `make_volume` would create. No call."""
+
+    async def make_volume(self, spec: VolumeSpec) -> VolumeSeen:
+        """Create what is missing of it. Idempotent. Raises `Conflict` when its name is taken, `NotFound` when an
+        existing one is not there."""
+
+    async def observe_volume(self, spec: VolumeSpec) -> VolumeSeen:
+        """What there is of it now, and who uses it."""
+
+    async def remove_volume(self, spec: VolumeSpec, timeout: float) -> VolumeSeen:
+        """Delete it and wait until it is seen gone; what is still there after `timeout` seconds is the answer."""
 
     def node(self, spec: ClusterSpec, rank: int) -> Node:
         """The road to one node. No call is made here."""

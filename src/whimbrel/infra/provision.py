@@ -66,3 +66,30 @@ class Endpoint:
     port: int
     url: str = ""  # "1.2.3.4:8080", "http://host/path"; empty as long as there is none
     note: str = ""  # why there is none yet, or what has to run for it
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VolumeSpec:
+    """A volume that outlives clusters. Its names are fixed before the first call (law 4)."""
+
+    uid: str  # goes into labels
+    name: str  # the user's
+    claim: str
+    namespace: str
+    identity: str  # of the infra that it is made in
+    user: str
+    existing: bool = False  # somebody else's claim: never made, never deleted
+    size_gib: float = 0.0
+    access_mode: str = ""
+    storage_class: str = ""
+    labels: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VolumeSeen:
+    """A volume as last seen."""
+
+    phase: str  # "Bound", "Pending", ...; "Terminating" while it is deleted; "" when it is not there
+    size: str = ""
+    used_by: tuple[str, ...] = ()  # pods
+    message: str = ""  # why it is not usable, in the user's words

@@ -43,6 +43,7 @@ def spec_of(cluster: ClusterRow) -> ClusterSpec:
         user=cluster.user,
         namespace=cluster.namespace,
         provision=provision_of(cluster),
+        identity=cluster.identity,
     )
 
 

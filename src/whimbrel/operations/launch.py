@@ -126,6 +126,7 @@ class Launch:
                 task=ask.task_wire(),
                 autodown=True if ask.down else None,
                 now=run.now(),
+                sent=ask.sent(),
             )
             row = clusters.get_uid(connection, cluster.uid)
             if row.status is ClusterStatus.DOWN:  # `local down` does not wait for us

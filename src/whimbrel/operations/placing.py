@@ -33,7 +33,7 @@ from whimbrel.model.errors import (
 from whimbrel.model.status import ClusterStatus
 from whimbrel.operations.ask import Ask
 from whimbrel.operations.choosing import choose_place
-from whimbrel.operations.closing import close_forgotten, close_seen_gone
+from whimbrel.operations.closing import Deed, close_forgotten, close_seen_gone
 from whimbrel.operations.down import left_over, names_of
 from whimbrel.operations.tools import Tools
 from whimbrel.optimizer.choose import no_room
@@ -114,6 +114,7 @@ class Placing:
         namespace = infra.things(spec)[0].namespace
 
         def add(connection: Connection) -> ClusterRow:
+            volumes.of_task(connection, ask.task)  # raises where one has been deleted since
             return clusters.add(
                 connection,
                 uid=spec.uid,
@@ -129,6 +130,7 @@ class Placing:
                 autodown=ask.down,
                 namespace=namespace,
                 provision=provision.to_json(),
+                sent=ask.sent(),
             )
 
         return await run.write(add)
@@ -144,18 +146,14 @@ class Placing:
             run.report(f"what was made in {cluster.infra} was not seen gone: {problem.message}")
 
         def close(connection: Connection) -> None:
-            actor, now = run.actor, run.now()
+            deed = Deed.of(run)
             if seen is not None and not seen["left"]:
-                close_seen_gone(
-                    connection, cluster, actor=actor, request=run.id, now=now, action="cluster.passed-over"
-                )
+                close_seen_gone(connection, cluster, deed, outcome="passed over: seen gone")
                 return
             ledger = things.of_cluster(connection, uid)
             gone = [entry.token for entry in ledger if seen is not None and entry.name not in seen["there"]]
             reason = f"the launch went on elsewhere: {error.message}"
-            close_forgotten(
-                connection, cluster, actor=actor, request=run.id, now=now, reason=reason, gone=gone
-            )
+            close_forgotten(connection, cluster, deed, reason=reason, gone=gone)
 
         await run.write(close)
 

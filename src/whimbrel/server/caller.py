@@ -23,6 +23,7 @@ class Caller:
     kubeconfig: tuple[str, ...]
     idempotency_key: str | None
     config: str = ""  # path of the configuration file that the client sees
+    host: str = ""  # the machine that it runs on
 
 
 def caller_of(request: Request) -> Caller:
@@ -40,6 +41,7 @@ def caller_of(request: Request) -> Caller:
         kubeconfig=tuple(paths) or (os.path.expanduser("~/.kube/config"),),
         idempotency_key=_key(request.headers.get("idempotency-key")),
         config=config,
+        host=request.headers.get("x-whimbrel-host", "")[:253],
     )
 
 

@@ -28,8 +28,10 @@ from whimbrel.operations.launch import Launch
 from whimbrel.operations.local_down import LocalDown
 from whimbrel.operations.local_up import LocalUp
 from whimbrel.operations.lookout import look_out
+from whimbrel.operations.reaping import Reap
 from whimbrel.operations.retention import forget_what_is_old
 from whimbrel.operations.tools import Places, Tools
+from whimbrel.operations.volumes import ApplyVolume, DeleteVolume
 from whimbrel.requests.engine import Engine, Operation
 from whimbrel.runtime.pid1 import node_command
 from whimbrel.server.configs import Configs
@@ -90,12 +92,15 @@ class Services:
             Down(tools),
             LocalUp(tools),
             LocalDown(tools),
+            ApplyVolume(tools),
+            DeleteVolume(tools),
+            Reap(tools),
         ]
         server_id = f"{os.getpid()}-{uuid.uuid4().hex[:12]}"
         engine = Engine(store, {operation.kind: operation for operation in operations}, server_id)
 
         async def take_down(cluster: ClusterRow) -> None:
-            body = {"cluster": cluster.name, "purge": False}
+            body = {"cluster": cluster.name, "purge": False, "origin": "autodown"}
             await engine.submit(records.DOWN, records.subject(cluster.name), body, cluster.user)
 
         desk = Desk(store=store, infra_of=tools.infra_of, logs=tools.logs, vault=tools.vault)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from whimbrel.infra.base import NodeShape, Offer
@@ -11,6 +11,9 @@ from whimbrel.model.status import JobStatus
 from whimbrel.store.clusters import ClusterRow
 from whimbrel.store.jobs import JobRow
 from whimbrel.store.requests import Event, Request
+from whimbrel.store.things import LedgerEntry
+from whimbrel.store.tombstones import Tombstone
+from whimbrel.store.volumes import VolumeRow
 
 _WAITING = (JobStatus.PENDING, JobStatus.STARTING)
 
@@ -43,6 +46,60 @@ def cluster(row: ClusterRow, counts: Mapping[JobStatus, int]) -> dict[str, Any]:
         "nodes": row.nodes,
         "endpoints": row.endpoints,
         "endpoints_at": row.endpoints_at,
+    }
+
+
+def tombstone(row: Tombstone, ledger: Sequence[LedgerEntry]) -> dict[str, Any]:
+    """One tombstone, with the names and labels of what may be left."""
+    return {
+        "name": row.name,
+        "id": row.cluster_uid[:8],
+        "uid": row.cluster_uid,
+        "infra": row.infra,
+        "identity": row.identity,
+        "namespace": row.namespace,
+        "num_nodes": row.num_nodes,
+        "resources": resources(NodeShape(**row.shape)),
+        "task": row.task,
+        "user": row.user,
+        "created_at": row.created_at,
+        "buried_at": row.buried_at,
+        "buried_by": row.buried_by,
+        "request": row.request,
+        "reason": row.reason,
+        "reaped_at": row.reaped_at,
+        "reaped_by": row.reaped_by,
+        "left": [
+            {
+                "kind": entry.kind,
+                "namespace": entry.namespace,
+                "name": entry.name,
+                "labels": entry.labels,
+                "last_seen_at": entry.last_seen_at,
+            }
+            for entry in ledger
+            if entry.state == "forgotten"
+        ],
+    }
+
+
+def volume(row: VolumeRow, used_by: list[str]) -> dict[str, Any]:
+    """One volume, for `volumes ls`."""
+    return {
+        "name": row.name,
+        "status": row.status,
+        "phase": row.phase,
+        "infra": row.infra,
+        "namespace": row.namespace,
+        "claim": row.claim,
+        "size": row.spec.get("size"),
+        "access_mode": (row.spec.get("config") or {}).get("access_mode"),
+        "existing": bool(row.spec.get("use_existing")),
+        "used_by": used_by,
+        "user": row.user,
+        "created_at": row.created_at,
+        "observed_at": row.observed_at,
+        "last_error": row.last_error,
     }
 
 

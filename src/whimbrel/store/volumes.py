@@ -12,7 +12,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, insert, select, update
 
-from whimbrel.model.errors import NotFound
+from whimbrel.model.errors import Conflict, NotFound
 from whimbrel.model.task import Task
 from whimbrel.store.clock import Moment, moment
 from whimbrel.store.requests import JsonObject
@@ -98,9 +98,15 @@ def list_open(connection: Connection) -> list[VolumeRow]:
 
 
 def of_task(connection: Connection, task: Task) -> list[VolumeRow]:
-    """The volumes that a task names. Raises `NotFound`."""
+    """The volumes that a task names. Raises `NotFound`, or `Conflict` for one that is not ready."""
     names = dict.fromkeys(mount.name for mount in task.volumes.values() if mount.name is not None)
-    return [get(connection, name) for name in names]
+    found = [get(connection, name) for name in names]
+    for row in found:
+        if row.status != "READY":
+            raise Conflict(
+                f"The volume {row.name} cannot be used: it is {row.status}.", remedy="whim volumes ls"
+            )
+    return found
 
 
 def observed(connection: Connection, uid: str, *, phase: str, now: Moment) -> None:

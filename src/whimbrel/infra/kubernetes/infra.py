@@ -12,6 +12,7 @@ from collections.abc import Sequence
 
 import kubewire.errors as kube
 from kubewire.client import Client
+from kubewire.connection import Connection
 from kubewire.resources import NAMESPACES, NODES, PODS
 from whimbrel.infra.base import (
     NO_PROVISION,
@@ -22,10 +23,12 @@ from whimbrel.infra.base import (
     Offer,
     Progress,
     Thing,
+    moved,
 )
 from whimbrel.infra.guard import Aged, GuardView
-from whimbrel.infra.kubernetes import capacity, placement, pods, ports, reasons
+from whimbrel.infra.kubernetes import capacity, claims, placement, pods, ports, reasons
 from whimbrel.infra.kubernetes.capacity import Machine
+from whimbrel.infra.kubernetes.claims import Claims
 from whimbrel.infra.kubernetes.connection import Link, OpenClient, open_client
 from whimbrel.infra.kubernetes.contexts import Contexts
 from whimbrel.infra.kubernetes.ensuring import Wait
@@ -34,7 +37,7 @@ from whimbrel.infra.kubernetes.node import KubernetesNode
 from whimbrel.infra.kubernetes.objects import Found, Objects, thing_of
 from whimbrel.infra.kubernetes.pods import Accelerator, Spot
 from whimbrel.infra.kubernetes.settings import KubernetesSettings
-from whimbrel.infra.provision import Endpoint, Provision
+from whimbrel.infra.provision import Endpoint, Provision, VolumeSeen, VolumeSpec
 from whimbrel.model.errors import Forbidden, InfraError, OutOfCapacity, Unreachable
 from whimbrel.model.names import node_name
 
@@ -42,6 +45,8 @@ CHECK_BUDGET = 5.5
 _FRESH, _STALE = 10.0, 300.0
 _PAGES = 3  # how many slow pages a whole list may cost
 _FIRST_LOOK, _LAST_LOOK = 0.05, 1.0
+_SAME = 5.0
+"""Seconds for which it is taken for the same cluster, over the same connection, by what only looks or runs."""
 
 
 class KubernetesInfra:
@@ -59,6 +64,8 @@ class KubernetesInfra:
         self._settings = settings
         self._link = Link(self.name, context, contexts, settings, opener=opener)
         self._objects = Objects(self._link)
+        self._claims = Claims(self._link)
+        self._identified: tuple[Connection, str, float] | None = None
 
     @property
     def breaker(self) -> GuardView:
@@ -152,6 +159,7 @@ class KubernetesInfra:
     @understood
     async def identity(self) -> str:
         """See `Infra`: the UID of kube-system; where that may not be read, the server and its CA."""
+        asked = await self._link.connection()
 
         async def action(client: Client) -> str:
             try:
@@ -161,7 +169,22 @@ class KubernetesInfra:
                 mark = f"{connection.server}\n{connection.ca_data!r}{connection.ca_file}"
                 return f"server-{hashlib.sha256(mark.encode()).hexdigest()[:32]}"
 
-        return await self._link.call("reading its identity", action, timeout=self._settings.deadlines.read)
+        found = await self._link.call("reading its identity", action, timeout=self._settings.deadlines.read)
+        self._identified = (asked, found, time.monotonic())
+        return found
+
+    async def _same(self, spec: ClusterSpec, *, age: float = 0.0) -> None:
+        """Raise `IdentityChanged` unless this is where the cluster was made. An identity that was read over the same
+        connection within `age` seconds is good enough for what destroys nothing."""
+        if not spec.identity:
+            return
+        known = self._identified
+        if known is None or time.monotonic() - known[2] > age or known[0] != await self._link.connection():
+            found = await self.identity()
+        else:
+            found = known[1]
+        if found != spec.identity:
+            raise moved(self.name, spec.name)
 
     def things(self, spec: ClusterSpec) -> Sequence[Thing]:
         """See `Infra`."""
@@ -170,6 +193,7 @@ class KubernetesInfra:
     @understood
     async def ensure(self, spec: ClusterSpec, progress: Progress, timeout: float) -> Observation:
         """See `Infra`."""
+        await self._same(spec)
         deadline = time.monotonic() + timeout
         found = await self._without_ended(spec, await self._objects.find(spec), progress, deadline)
         await self._create_missing(spec, found, progress)
@@ -186,12 +210,14 @@ class KubernetesInfra:
     @understood
     async def observe(self, spec: ClusterSpec) -> Observation:
         """See `Infra`."""
+        await self._same(spec, age=_SAME)
         return self._observation(spec, await self._objects.find(spec))
 
     @understood
     async def remove(self, spec: ClusterSpec, progress: Progress, timeout: float) -> Observation:
         """See `Infra`. Asks for the deletion of what it sees, looks again, until nothing is seen or the time is
         over; what was refused is told with the node or thing that it kept."""
+        await self._same(spec)
         deadline = time.monotonic() + timeout
         pause, said = _FIRST_LOOK, ""
         refused: dict[str, InfraError] = {}
@@ -211,11 +237,56 @@ class KubernetesInfra:
             await asyncio.sleep(min(pause, max(0.0, deadline - time.monotonic())))
             pause = min(_LAST_LOOK, pause * 1.5)
 
+    def home(self) -> str:
+        """See `Infra`."""
+        return self._link.namespace
+
+    def volume_thing(self, spec: VolumeSpec) -> Thing:
+        """See `Infra`."""
+        return claims.thing(spec, self.name)
+
+    @understood
+    async def make_volume(self, spec: VolumeSpec) -> VolumeSeen:
+        """See `Infra`."""
+        await self._same_volume(spec)
+        return await self._claims.make(spec)
+
+    @understood
+    async def observe_volume(self, spec: VolumeSpec) -> VolumeSeen:
+        """See `Infra`."""
+        await self._same_volume(spec)
+        return await self._claims.look(spec)
+
+    @understood
+    async def remove_volume(self, spec: VolumeSpec, timeout: float) -> VolumeSeen:
+        """See `Infra`."""
+        await self._same_volume(spec)
+        deadline, pause = time.monotonic() + timeout, _FIRST_LOOK
+        while True:
+            await self._claims.delete(spec)
+            seen = await self._claims.look(spec)
+            if not seen.phase or time.monotonic() >= deadline:
+                return seen
+            await asyncio.sleep(pause)
+            pause = min(_LAST_LOOK, pause * 1.5)
+
+    async def _same_volume(self, spec: VolumeSpec) -> None:
+        if spec.identity and await self.identity() != spec.identity:
+            raise moved(self.name, f"the volume {spec.name}")
+
     def node(self, spec: ClusterSpec, rank: int) -> KubernetesNode:
         """See `Infra`."""
         return KubernetesNode(
-            self._link, node_name(spec.name, spec.uid, rank), lambda: self._objects.namespace(spec)
+            self._link,
+            node_name(spec.name, spec.uid, rank),
+            lambda: self._objects.namespace(spec),
+            lambda: self._same(spec, age=_SAME),
         )
+
+    @understood
+    async def named(self, things: Sequence[Thing]) -> Sequence[Thing]:
+        """See `Infra`."""
+        return await self._objects.named(things)
 
     async def _version(self) -> str:
         deadlines = self._settings.deadlines
@@ -332,9 +403,9 @@ class KubernetesInfra:
                 state = reasons.with_message(state, refused[state.name].message)
             states.append(state)
         others = [thing_of(spec, self.name, obj) for obj in found.others]
-        return Observation(
-            nodes=states, at=time.time(), others=others, endpoints=self._endpoints(spec, found)
-        )
+        why = {name: error.message for name, error in (refused or {}).items()}
+        endpoints = self._endpoints(spec, found)
+        return Observation(nodes=states, at=time.time(), others=others, endpoints=endpoints, refused=why)
 
     def _endpoints(self, spec: ClusterSpec, found: Found) -> Sequence[Endpoint]:
         context = self.name.partition("/")[2]
