@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from whimbrel.infra.base import Node
 from whimbrel.jobs.logstore import LogWriter
 from whimbrel.jobs.outcome import Rank, ended
-from whimbrel.model.errors import InfraError, InfraRefused, InvalidTask, WhimError
+from whimbrel.model.errors import Forbidden, InfraError, InfraRefused, InvalidTask, WhimError
 from whimbrel.runtime.gang import GangEnd, cancel_gang, follow_gang, run_gang
 from whimbrel.runtime.spool import JobFiles, State
 
@@ -101,7 +101,7 @@ class Attendance:
                         grace=GRACE,
                     )
                 )
-            except (InfraRefused, InvalidTask) as error:
+            except (Forbidden, InfraRefused, InvalidTask) as error:
                 return await self._not_started(error.message)
             except InfraError as error:
                 gone = [why for rank in self._ranks if (why := await self._around.missing(rank.node))]
@@ -171,7 +171,7 @@ class Attendance:
         if state.exit_code is None:
             why = self._lost.get(position) or (error.message if isinstance(error, WhimError) else "")
             lost = f"was lost: {why or 'its processes are gone and left no exit code'}"
-            if isinstance(error, InfraRefused):
+            if isinstance(error, Forbidden | InfraRefused):
                 lost = f"could not be started: {error.message}"
         return ended(
             self._ranks[position],

@@ -114,6 +114,8 @@ class _Asking:
         if len(namespaces) > 1:
             raise _NotHere(f"its volumes are in several namespaces ({', '.join(sorted(namespaces))})")
         local = name == self._places.local(self._ask.kubeconfig).name
+        if local and self._ask.task.volumes:
+            raise _NotHere("its nodes are processes of this machine, in whose paths nothing is mounted")
         claims = {row.name: row.claim for row in self._volumes}
         made = provision_for(self._ask.task, self._ask.config, name, claims, local=local)
         home = next(iter(namespaces), "")

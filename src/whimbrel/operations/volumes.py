@@ -1,4 +1,4 @@
-"""`volumes apply` and `volumes delete`: a volume's row is there before its claim, and closed when the claim was seen gone.
+"""`volumes apply` and `volumes delete`: a row is there before its claim, and closed when the claim was seen gone.
 
 A volume that a cluster has is not deleted, and who has it is named. What was not made by us is not deleted either: its
 row is closed, and the claim stays.
