@@ -98,7 +98,7 @@ def test_everything_works_under_the_role_of_the_documentation(home: House) -> No
 
 @pytest.mark.parametrize(
     ("resource", "words", "code"),
-    [("pods", 'cannot create resource "pods"', 6), ("pods/exec", 'cannot get resource "pods/exec"', 100)],
+    [("pods", 'cannot create resource "pods"', 6), ("pods/exec", 'cannot create resource "pods/exec"', 100)],
 )
 def test_a_missing_right_is_named(home: House, resource: str, words: str, code: int) -> None:
     role = role_of_the_docs()

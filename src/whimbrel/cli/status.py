@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from whimbrel.cli.output import age, next_steps, print_json, print_table, progress, resources_text
+from whimbrel.cli.output import age, breaker, next_steps, print_json, print_table, progress, resources_text
 from whimbrel.client import sdk
 from whimbrel.model.errors import NotFound
 from whimbrel.model.exitcodes import ExitCode
@@ -85,6 +85,9 @@ def _show(clusters: list[dict[str, Any]], verbose: bool) -> None:
             click.echo(f"\n{cluster['name']}  user {cluster.get('user') or '-'}")
             for node in cluster.get("nodes") or ():
                 click.echo(f"  rank {node['rank']}  {node['name']}  {node.get('ip') or '-'}")
+        state = cluster.get("infra_state") or {"breaker": "closed"}
+        if state["breaker"] != "closed":
+            click.secho(f"{cluster['name']}: {cluster['infra']} is {breaker(state)}", fg="yellow", err=True)
         if cluster.get("last_error"):
             click.secho(f"{cluster['name']}: {_message(cluster['last_error'])}", fg="yellow", err=True)
 

@@ -288,10 +288,19 @@ def copy_from(cluster: str, source: str, target: Path) -> dict[str, Any]:
 
 def check(infra: Sequence[str] | None = None, say: Say = _silent) -> list[dict[str, Any]]:
     """Which infrastructure can be used, and what is wrong with the rest."""
-    results: list[dict[str, Any]] = _call(
-        "POST", "/api/v1/check", {"infra": list(infra) if infra else None}, say=say
-    )["results"]
+    results: list[dict[str, Any]] = check_all(infra, say)["results"]
     return results
+
+
+def check_all(infra: Sequence[str] | None = None, say: Say = _silent) -> dict[str, Any]:
+    """The same as `results`, and as `errors` what is wrong with the files that configure it."""
+    return _call("POST", "/api/v1/check", {"infra": list(infra) if infra else None}, say=say)
+
+
+def gpus(infra: Sequence[str] | None = None, say: Say = _silent) -> dict[str, Any]:
+    """The accelerators of each infrastructure: `infras`, each with `machines`, `age` and `error`, and `errors` that
+    belong to none of them."""
+    return _call("POST", "/api/v1/gpus", {"infra": list(infra) if infra else None}, say=say)
 
 
 def local_up(say: Say = _silent) -> Request:

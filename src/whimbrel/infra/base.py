@@ -115,8 +115,34 @@ class Check:
     cpus: float | None = None
     memory_gib: float | None = None
     accelerators: Mapping[str, int] = field(default_factory=dict)
+    breaker: str = "closed"  # of its guard: closed, open, half-open
+    retry_in: float | None = None  # seconds until an open one lets a call through
     seconds: float = 0.0  # how long it took to know
     at: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Accelerators:
+    """The accelerators of one machine (Kubernetes node)."""
+
+    node: str
+    kind: str
+    capacity: int
+    used: int | None  # asked for by what runs there; None: that may not be looked at
+    free: int | None  # what could be had now
+    memory_gib: float | None = None  # of one
+    trouble: str = ""  # why none of it is to be had: cordoned, not ready, no device plugin
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Inventory:
+    """The accelerators of an infra as they were `age` seconds ago; `error` says why it could not be asked now."""
+
+    infra: str
+    machines: Sequence[Accelerators] = ()
+    age: float = 0.0
+    error: str = ""
+    remedy: str = ""
 
 
 def moved(infra: str, cluster: str) -> IdentityChanged:
@@ -180,8 +206,14 @@ class Infra(Protocol):
     async def offer(self, num_nodes: int, shape: NodeShape, provision: Provision = NO_PROVISION) -> Offer:
         """Whether it could run such a cluster (capacity, not present load), from a cache of known age."""
 
-    async def identity(self) -> str:
-        """What tells this infrastructure from another under the same name (law: bind records to it). What is given
+    async def accelerators(self, patience: float) -> Inventory:
+        """What accelerators there are, from a cache of known age; never raises an InfraError. Waits at most `patience`
+        seconds for a newer answer, then takes an older one or says why there is none."""
+
+    async def identity(self, like: str = "") -> str:
+        """What tells this infrastructure from another under the same name (law: bind records to it). `like` is what was
+        recorded: the answer is of the same sort, although more or less may be read now, or it raises why it cannot
+        be. What is given
         a `ClusterSpec` with another identity raises `IdentityChanged`, and touches nothing."""
 
     def things(self, spec: ClusterSpec) -> Sequence[Thing]:

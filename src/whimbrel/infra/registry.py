@@ -7,12 +7,17 @@ or the current one where it does not say. Asking here makes no call to any of th
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+import logging
+import os
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
+from typing import Any
 
+from kubewire.deadlines import Deadlines
 from kubewire.errors import ConfigError
 from kubewire.kubeconfig import default_paths
 from whimbrel.infra.base import NodeShape
+from whimbrel.infra.guard import GuardView
 from whimbrel.infra.kubernetes.connection import OpenClient, open_client
 from whimbrel.infra.kubernetes.contexts import Contexts
 from whimbrel.infra.kubernetes.failures import translate
@@ -21,26 +26,36 @@ from whimbrel.infra.kubernetes.settings import KubernetesSettings, default_cpus
 from whimbrel.infra.local import NAME as LOCAL
 from whimbrel.infra.local import Local
 from whimbrel.model.config import Config
-from whimbrel.model.errors import ContextNotFound
+from whimbrel.model.errors import ContextNotFound, InvalidConfig
 
 Paths = Sequence[str | Path]
 NO_CONFIG = Config()
 
+logger = logging.getLogger(__name__)
+
 _PREFIXES = ("k8s/", "kubernetes/")
+
+
+async def _no_config() -> Config:
+    return Config()
 
 
 class Infras:
     """The places that one server knows. `node_command` is what a node runs: `runtime.pid1.node_command()`;
-    `adjust` may change the settings of a context."""
+    `config` reads the configuration each time that a place is asked for (while its file is broken, what it said last
+    holds), and `adjust` may change the settings of a context."""
 
     def __init__(
         self,
         node_command: Sequence[str],
         *,
+        config: Callable[[], Awaitable[Config]] = _no_config,
         adjust: Callable[[str, KubernetesSettings], KubernetesSettings] = lambda context, settings: settings,
         opener: OpenClient = open_client,
     ) -> None:
         self._node_command = tuple(node_command)
+        self._read_config = config
+        self._config = Config()
         self._adjust = adjust
         self._opener = opener
         self._contexts: dict[tuple[str, ...], Contexts] = {}
@@ -56,10 +71,11 @@ class Infras:
                 await contexts.connection(context)  # raises, and says what there is
         except ConfigError as error:
             raise translate(f"k8s/{context}", "reading the kubeconfig", error) from error
+        settings = await self._settings(context)
         key = (_key(kubeconfig), context)
         if key not in self._infras:
-            settings = self._adjust(context, KubernetesSettings(command=self._node_command))
             self._infras[key] = KubernetesInfra(context, contexts, settings, opener=self._opener)
+        self._infras[key].configure(settings)
         return self._infras[key]
 
     async def candidates(
@@ -113,11 +129,36 @@ class Infras:
         context = infra.partition("/")[2] or infra
         return NodeShape(cpus=default_cpus(context))
 
+    def views(self) -> dict[str, GuardView]:
+        """How the guards stand, by name; a name that several kubeconfigs have is told with the files of the later."""
+        found: dict[str, GuardView] = {}
+        for (paths, _), infra in self._infras.items():
+            name = infra.name if infra.name not in found else f"{infra.name} ({os.pathsep.join(paths)})"
+            found[name] = infra.breaker
+        return found
+
+    def warnings(self, kubeconfig: Paths) -> list[dict[str, Any]]:
+        """What the kubeconfig files hide or lack, though they can be used, as errors for the wire."""
+        return [error.to_wire() for error in self._contexts_of(kubeconfig).warnings()]
+
+    def view(self, infra: str, kubeconfig: Paths) -> GuardView | None:
+        """How the guard of one place stands; None when it was not asked for yet."""
+        known = self._infras.get((_key(kubeconfig), infra.partition("/")[2]))
+        return known.breaker if known else None
+
     async def aclose(self) -> None:
         """Close all connections."""
         infras = list(self._infras.values())
         self._infras.clear()
         await asyncio.gather(*(infra.aclose() for infra in infras))
+
+    async def _settings(self, context: str) -> KubernetesSettings:
+        try:
+            self._config = await self._read_config()
+        except InvalidConfig as error:  # who asks for the configuration is told; what runs goes on
+            logger.warning("the configuration is not followed: %s", error, extra={"action": "config-invalid"})
+        deadlines = Deadlines().override(self._config.of(context).deadlines)
+        return self._adjust(context, KubernetesSettings(command=self._node_command, deadlines=deadlines))
 
     async def _context_of(self, infra: str, kubeconfig: Paths) -> str:
         if infra == "local":

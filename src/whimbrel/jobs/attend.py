@@ -60,6 +60,7 @@ class Attendance:
         self._log = log
         self._around = around
         self._begun = begun  # every rank is known to have been started
+        self._runs = begun  # some rank is
         self._stopping = asyncio.Event()
         self._lost: dict[int, str] = {}
         self._troubled = False
@@ -97,7 +98,7 @@ class Attendance:
                         self._files,
                         self._keep,
                         given_up=self._given_up,
-                        on_started=self._around.started,
+                        on_started=self._started,
                         grace=GRACE,
                     )
                 )
@@ -130,6 +131,10 @@ class Attendance:
             ),
         ]
 
+    async def _started(self) -> None:
+        self._runs = True
+        await self._around.started()
+
     async def _keep(self, position: int, offset: int, piece: bytes) -> None:
         """Append what the log store does not have yet: after a crash a start reads from the beginning."""
         rank = self._ranks[position].rank
@@ -148,6 +153,9 @@ class Attendance:
         await self._around.recovered()
 
     async def _given_up(self, position: int, error: InfraError) -> bool:
+        if isinstance(error, Forbidden) and not self._runs:
+            self._lost[position] = error.message  # it will not be allowed by waiting; nothing was started
+            return True
         gone = await self._around.missing(self._ranks[position].node)
         if gone:
             self._lost[position] = gone
@@ -196,7 +204,7 @@ class Attendance:
             if isinstance(answer, State):
                 return
             gone = await self._around.missing(self._ranks[position].node)
-            if gone:
+            if gone or (isinstance(answer, Forbidden) and not self._runs):
                 return
             await self._trouble(answer)
             tries = await self._rest(tries)

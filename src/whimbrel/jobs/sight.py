@@ -74,5 +74,5 @@ class Sight:
 
 async def same_place(infra: Infra, cluster: ClusterRow) -> None:
     """Raise `IdentityChanged` unless the infrastructure is the one in which the cluster was made."""
-    if cluster.identity and await infra.identity() != cluster.identity:
+    if cluster.identity and await infra.identity(cluster.identity) != cluster.identity:
         raise moved(cluster.infra, cluster.name)

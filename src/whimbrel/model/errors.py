@@ -18,6 +18,7 @@
         ├── KubeconfigInvalid      the kubeconfig cannot be read
         ├── DependencyMissing      a program that it needs (a credential plugin) is not installed
         ├── Unreachable            no answer within the deadline (refused, silent, DNS, TLS)
+        ├── Unavailable            it answers that it cannot at present (429, 5xx)
         ├── Unauthorized           the credentials are refused or expired
         ├── Forbidden              the credentials do not allow this
         ├── IdentityChanged        the context now leads to another Kubernetes cluster
@@ -175,6 +176,12 @@ class DependencyMissing(InfraError):
 
 class Unreachable(InfraError):
     """The infrastructure did not answer."""
+
+    exit_code = ExitCode.UNREACHABLE
+
+
+class Unavailable(InfraError):
+    """The infrastructure answers that it cannot at present."""
 
     exit_code = ExitCode.UNREACHABLE
 

@@ -30,7 +30,7 @@ logger = logging.getLogger(__name__)
 
 LOOK = 6.0
 """Seconds for all places together."""
-REMOVE = 20.0
+REMOVE = 10.0
 """Seconds for the leftovers of one cluster to go."""
 
 

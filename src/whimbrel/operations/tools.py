@@ -6,11 +6,12 @@ the real one from `whimbrel.infra`.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 from whimbrel.infra.base import Infra, NodeShape, Progress
+from whimbrel.infra.guard import GuardView
 from whimbrel.jobs.logstore import LogStore
 from whimbrel.jobs.vault import Vault
 from whimbrel.model.config import Config
@@ -59,6 +60,15 @@ class Places(Protocol):
 
     async def known(self, kubeconfig: Paths, config: Config) -> Sequence[str]:
         """Every place that is configured."""
+
+    def views(self) -> Mapping[str, GuardView]:
+        """How the guards of the places stand that were asked for since the start, by name. Makes no call."""
+
+    def view(self, infra: str, kubeconfig: Paths) -> GuardView | None:
+        """The same of one place; None when it was not asked for yet."""
+
+    def warnings(self, kubeconfig: Paths) -> Sequence[dict[str, Any]]:
+        """What is wrong with files that can be used all the same, as errors for the wire; as they were last read."""
 
     async def aclose(self) -> None:
         """Close connections."""

@@ -42,6 +42,10 @@ __all__ = ["Engine", "EventPage", "LostLease", "Operation", "Run", "Stop"]
 logger = logging.getLogger(__name__)
 
 RETENTION = 30 * 86400.0
+WORKERS = 1000
+"""Requests that run at once. One that waits, for machines or an answer, costs a task and no thread, and what it may ask
+of an infrastructure at once is that one's guard's business: few workers would be a limit that all share, and sixteen
+launches waiting for machines of one context would keep everybody else waiting."""
 
 
 @dataclass(slots=True)
@@ -62,7 +66,7 @@ class Engine:
         operations: Mapping[str, Operation],
         server_id: str | None = None,
         *,
-        workers: int = 16,
+        workers: int = WORKERS,
         lease: float = 15.0,
         clock: Callable[[], float] | None = None,
     ) -> None:

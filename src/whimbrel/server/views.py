@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from whimbrel.infra.base import NodeShape, Offer
+from whimbrel.infra.guard import GuardView
 from whimbrel.jobs import records
 from whimbrel.model.status import JobStatus
 from whimbrel.store.clusters import ClusterRow
@@ -24,8 +25,8 @@ def resources(shape: NodeShape) -> dict[str, Any]:
     return {"cpus": shape.cpus, "memory_gib": shape.memory_gib, "accelerators": accelerators}
 
 
-def cluster(row: ClusterRow, counts: Mapping[JobStatus, int]) -> dict[str, Any]:
-    """One cluster, for `status`."""
+def cluster(row: ClusterRow, counts: Mapping[JobStatus, int], guard: GuardView | None) -> dict[str, Any]:
+    """One cluster, for `status`; with what its place's guard knows, which costs no call."""
     return {
         "name": row.name,
         "uid": row.uid,
@@ -46,6 +47,7 @@ def cluster(row: ClusterRow, counts: Mapping[JobStatus, int]) -> dict[str, Any]:
         "nodes": row.nodes,
         "endpoints": row.endpoints,
         "endpoints_at": row.endpoints_at,
+        "infra_state": (guard or GuardView(state="closed")).to_wire(),
     }
 
 

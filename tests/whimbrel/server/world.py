@@ -14,14 +14,16 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from whimbrel.infra.base import (
     NO_PROVISION,
     Check,
     ClusterSpec,
     Infra,
+    Inventory,
     NodeShape,
     NodeState,
     Observation,
@@ -30,6 +32,7 @@ from whimbrel.infra.base import (
     Thing,
     moved,
 )
+from whimbrel.infra.guard import GuardView
 from whimbrel.infra.provision import Provision
 from whimbrel.model.config import Config
 from whimbrel.model.errors import ContextNotFound, NodeLost, OutOfCapacity, Unreachable
@@ -72,6 +75,15 @@ class World:
 
     async def known(self, kubeconfig: Paths, config: Config) -> Sequence[str]:
         return self.names()
+
+    def views(self) -> Mapping[str, GuardView]:
+        return {}
+
+    def warnings(self, kubeconfig: Paths) -> Sequence[dict[str, Any]]:
+        return []
+
+    def view(self, infra: str, kubeconfig: Paths) -> GuardView | None:
+        return None
 
     async def aclose(self) -> None:
         return
@@ -148,7 +160,10 @@ class FakeInfra:
             return Offer(infra=self.name, feasible=False, reason=reason, shape=shape)
         return Offer(infra=self.name, feasible=True, shape=shape)
 
-    async def identity(self) -> str:
+    async def accelerators(self, patience: float) -> Inventory:
+        return Inventory(infra=self.name)
+
+    async def identity(self, like: str = "") -> str:
         await self._answer()
         return (self._directory / "identity").read_text()
 

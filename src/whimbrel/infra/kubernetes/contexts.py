@@ -17,6 +17,7 @@ from kubewire.aside import Aside, StillReading
 from kubewire.connection import Connection
 from kubewire.errors import ConfigError, KubeconfigInvalid
 from kubewire.kubeconfig import Kubeconfig, in_cluster, load
+from whimbrel.model import errors
 
 IN_CLUSTER = "in-cluster"
 """The context of the pod that this process runs in."""
@@ -60,6 +61,27 @@ class Contexts:
             return await self._aside.run(self._pod)
         except (ConfigError, StillReading):
             return None
+
+    def warnings(self) -> list[errors.KubeconfigInvalid]:
+        """What the files hide or lack, though they can be used; as they were last read."""
+        found = self._known[1] if self._known else None
+        if not isinstance(found, Kubeconfig):
+            return []
+        said = [
+            errors.KubeconfigInvalid(
+                f"The context {name!r} of {hidden} is hidden by the one of the same name in {used}.",
+                remedy=f"kubectl config rename-context {name} OTHER --kubeconfig {hidden}",
+            )
+            for name, used, hidden in found.hidden
+        ]
+        if len(self.paths) > 1 or found.contexts():
+            said += [
+                errors.KubeconfigInvalid(
+                    f"{path} is named in KUBECONFIG and does not exist.", remedy="check KUBECONFIG for a slip"
+                )
+                for path in found.missing
+            ]
+        return said
 
     async def _read(self) -> Kubeconfig:
         try:

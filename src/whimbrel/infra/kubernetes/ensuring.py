@@ -95,7 +95,7 @@ class Wait:
 
     async def _follow(self, found: Found) -> None:
         what = f"watching the nodes of {self._spec.name}"
-        async with self._link.stream(what) as client, self._link.guard.opening(what):
+        async with self._link.stream(what) as client, self._link.guard.following(what):
             events = client.watch(
                 PODS,
                 found.namespace,

@@ -13,11 +13,12 @@ from collections.abc import Sequence
 import kubewire.errors as kube
 from kubewire.client import Client
 from kubewire.connection import Connection
-from kubewire.resources import NAMESPACES, NODES, PODS
+from kubewire.resources import NAMESPACES, PODS
 from whimbrel.infra.base import (
     NO_PROVISION,
     Check,
     ClusterSpec,
+    Inventory,
     NodeShape,
     Observation,
     Offer,
@@ -25,9 +26,10 @@ from whimbrel.infra.base import (
     Thing,
     moved,
 )
-from whimbrel.infra.guard import Aged, GuardView
+from whimbrel.infra.guard import GuardView
 from whimbrel.infra.kubernetes import capacity, claims, placement, pods, ports, reasons
 from whimbrel.infra.kubernetes.capacity import Machine
+from whimbrel.infra.kubernetes.census import PAGES, Census
 from whimbrel.infra.kubernetes.claims import Claims
 from whimbrel.infra.kubernetes.connection import Link, OpenClient, open_client
 from whimbrel.infra.kubernetes.contexts import Contexts
@@ -42,9 +44,8 @@ from whimbrel.model.errors import Forbidden, InfraError, OutOfCapacity, Unreacha
 from whimbrel.model.names import node_name
 
 CHECK_BUDGET = 5.5
-_FRESH, _STALE = 10.0, 300.0
-_PAGES = 3  # how many slow pages a whole list may cost
 _FIRST_LOOK, _LAST_LOOK = 0.05, 1.0
+_BY_SERVER = "server-"  # what an identity begins with that is not a UID
 _SAME = 5.0
 """Seconds for which it is taken for the same cluster, over the same connection, by what only looks or runs."""
 
@@ -65,6 +66,7 @@ class KubernetesInfra:
         self._link = Link(self.name, context, contexts, settings, opener=opener)
         self._objects = Objects(self._link)
         self._claims = Claims(self._link)
+        self._census = Census(self._link)
         self._identified: tuple[Connection, str, float] | None = None
 
     @property
@@ -85,6 +87,11 @@ class KubernetesInfra:
             return False
         return True
 
+    def configure(self, settings: KubernetesSettings) -> None:
+        """Use other settings from now on; what runs keeps those that it began with."""
+        if settings != self._settings:
+            self._settings = self._link.settings = settings
+
     def forget_failures(self) -> None:
         """Somebody has just made it run: what was learned before does not count any more."""
         self._link.guard.reset()
@@ -98,9 +105,9 @@ class KubernetesInfra:
         begun = time.monotonic()
         try:
             async with asyncio.timeout(CHECK_BUDGET):
-                version, identity, machines = await asyncio.gather(
-                    self._version(), self.identity(), self._machines_if_allowed()
-                )
+                version = await self._version()  # tells within two seconds that nobody is there
+                identity = await self.identity()
+                machines = await self._machines_if_allowed()
         except (InfraError, TimeoutError) as error:
             known = (
                 error
@@ -116,6 +123,8 @@ class KubernetesInfra:
                 usable=False,
                 reason=known.message,
                 remedy=known.remedy or "",
+                breaker=self.breaker.state,
+                retry_in=self.breaker.retry_in,
                 seconds=seconds,
                 at=time.time(),
             )
@@ -145,10 +154,10 @@ class KubernetesInfra:
             return capacity.why_not(placement.admitting(machines, provision), num_nodes, shape)
 
         try:
-            known = await self._machines()
+            known = await self._census.machines()
             reason = why_not(known.value)
             if reason and known.age > 0:
-                reason = why_not((await self._machines(0.0, 0.0)).value)
+                reason = why_not((await self._census.machines(0.0, 0.0)).value)
         except Forbidden:
             reason = ""
         if reason and provision.autoscaler:
@@ -157,17 +166,27 @@ class KubernetesInfra:
         return Offer(infra=self.name, feasible=not reason, reason=reason, shape=shape)
 
     @understood
-    async def identity(self) -> str:
+    async def accelerators(self, patience: float) -> Inventory:
+        """See `Infra`."""
+        return await self._census.accelerators(patience)
+
+    @understood
+    async def identity(self, like: str = "") -> str:
         """See `Infra`: the UID of kube-system; where that may not be read, the server and its CA."""
         asked = await self._link.connection()
 
         async def action(client: Client) -> str:
             try:
-                return str((await client.get(NAMESPACES, "kube-system"))["metadata"]["uid"])
+                uid = str((await client.get(NAMESPACES, "kube-system"))["metadata"]["uid"])
             except (kube.Forbidden, kube.NotFound):
-                connection = await self._link.connection()
-                mark = f"{connection.server}\n{connection.ca_data!r}{connection.ca_file}"
-                return f"server-{hashlib.sha256(mark.encode()).hexdigest()[:32]}"
+                if like and not like.startswith(_BY_SERVER):
+                    raise
+            else:
+                if not like.startswith(_BY_SERVER):
+                    return uid
+            connection = await self._link.connection()
+            mark = f"{connection.server}\n{connection.ca_data!r}{connection.ca_file}"
+            return f"{_BY_SERVER}{hashlib.sha256(mark.encode()).hexdigest()[:32]}"
 
         found = await self._link.call("reading its identity", action, timeout=self._settings.deadlines.read)
         self._identified = (asked, found, time.monotonic())
@@ -180,7 +199,7 @@ class KubernetesInfra:
             return
         known = self._identified
         if known is None or time.monotonic() - known[2] > age or known[0] != await self._link.connection():
-            found = await self.identity()
+            found = await self.identity(spec.identity)
         else:
             found = known[1]
         if found != spec.identity:
@@ -295,24 +314,9 @@ class KubernetesInfra:
         )
         return str(answer.get("gitVersion") or "")
 
-    async def _machines(self, fresh: float = _FRESH, stale: float = _STALE) -> Aged[list[Machine]]:
-        client = await self._link.client()
-
-        async def action() -> list[Machine]:
-            return [capacity.machine(node) for node in (await client.list(NODES)).items]
-
-        return await self._link.guard.cached(
-            "machines",
-            "listing its machines",
-            action,
-            timeout=_PAGES * self._settings.deadlines.page,
-            fresh=fresh,
-            stale=stale,
-        )
-
     async def _machines_if_allowed(self) -> list[Machine] | None:
         try:
-            return (await self._machines()).value
+            return (await self._census.machines()).value
         except Forbidden:
             return None
 
@@ -381,7 +385,7 @@ class KubernetesInfra:
         if not (spec.shape.accelerator_count or spec.provision.spot):
             return None, None
         try:
-            machines = placement.admitting((await self._machines()).value, spec.provision)
+            machines = placement.admitting((await self._census.machines()).value, spec.provision)
         except Forbidden:
             machines = []
         accelerator = capacity.accelerator_for(machines, spec.shape)
@@ -414,11 +418,11 @@ class KubernetesInfra:
     async def _with_what_is_free(self, error: OutOfCapacity, spec: ClusterSpec) -> OutOfCapacity:
         """The same error with how much is free, where we may look; it only explains."""
         try:
-            machines = (await self._machines()).value
+            machines = (await self._census.machines()).value
             there = await self._link.call(
                 "listing all pods",
                 lambda client: client.list(PODS),
-                timeout=_PAGES * self._settings.deadlines.page,
+                timeout=PAGES * self._settings.deadlines.page,
             )
         except InfraError:
             return error

@@ -56,7 +56,7 @@ class KubernetesNode:
                                 tty=tty,
                             )
                         )
-                    except (kube.NotFound, kube.BadRequest, kube.ServerError) as error:
+                    except (kube.NotFound, kube.BadRequest, kube.ServerError, kube.TooManyRequests) as error:
                         raise self.lost(error) from error
             except InfraRefused as error:
                 raise self.lost(error) from error

@@ -38,7 +38,9 @@ class Accelerator:
     """How a pod asks for accelerators on the machines that have them."""
 
     resource: str  # "nvidia.com/gpu"
-    selector: Mapping[str, str]  # the node label that tells the kind
+    selectors: Sequence[
+        Mapping[str, str]
+    ]  # node labels that tell the kind; machines may tell it in several ways
     tolerations: Sequence[Mapping[str, Any]] = ()
 
 
@@ -224,18 +226,32 @@ def _template(spec: ClusterSpec, mount: Mount) -> dict[str, Any]:
 
 
 def _add_placement(body: dict[str, Any], accelerator: Accelerator | None, spot: Spot | None) -> None:
-    chosen: dict[str, str] = {}
     tolerated: list[dict[str, Any]] = []
+    if accelerator and any(accelerator.selectors):
+        body |= _on_machines_with(accelerator.selectors)
     if accelerator:
-        chosen |= accelerator.selector
         tolerated += [dict(toleration) for toleration in accelerator.tolerations]
     if spot:
-        chosen[spot.key] = spot.value
+        body["nodeSelector"] = {**body.get("nodeSelector", {}), spot.key: spot.value}
         tolerated.append({"key": spot.key, "operator": "Exists"})
-    if chosen:
-        body["nodeSelector"] = chosen
     if tolerated:
         body["tolerations"] = tolerated
+
+
+def _on_machines_with(selectors: Sequence[Mapping[str, str]]) -> dict[str, Any]:
+    """One way of telling the kind is a node selector, several are an affinity: whichever holds."""
+    if len(selectors) == 1:
+        return {"nodeSelector": dict(selectors[0])}
+    terms = [
+        {
+            "matchExpressions": [
+                {"key": key, "operator": "In", "values": [value]} for key, value in labels.items()
+            ]
+        }
+        for labels in selectors
+    ]
+    required = {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": terms}}
+    return {"affinity": {"nodeAffinity": required}}
 
 
 def _literal(text: str) -> str:

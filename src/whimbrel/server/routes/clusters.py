@@ -166,7 +166,10 @@ async def list_clusters(
     def read(connection: Connection) -> list[dict[str, Any]]:
         found = _open(connection, name or [])
         counts = jobs.count_by_status(connection, [row.uid for row in found])
-        return [views.cluster(row, counts[row.uid]) for row in found]
+        return [
+            views.cluster(row, counts[row.uid], services.tools.places.view(row.infra, row.kubeconfig))
+            for row in found
+        ]
 
     return {"clusters": await services.tools.store.read(read), "errors": errors}
 
