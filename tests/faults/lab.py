@@ -13,6 +13,7 @@ import subprocess
 import sys
 import threading
 import time
+import uuid
 from collections.abc import Coroutine, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractAsyncContextManager, contextmanager
@@ -29,6 +30,8 @@ from kubewire.opening import open_client
 from kubewire.requests import Request
 from kubewire.resources import PODS, Resource
 from kubewire.testing.pki import Authority
+from whimbrel.client.http import Http
+from whimbrel.model.task import Amount, Resources, Task
 
 T = TypeVar("T")
 
@@ -117,6 +120,7 @@ class Lab:
         self.port = 0  # of the real API server
         self.upstream_ca = b""
         self._made = 0
+        self._address = ""
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="laboratory")
         self._server: subprocess.Popen[bytes] | None = None
@@ -148,7 +152,9 @@ class Lab:
             command, env=self.house.env, stdin=subprocess.DEVNULL, start_new_session=True
         )
         eventually(lambda: self.house.run("whim", "api", "info").returncode == 0, "the API server answers")
-        assert self.house.server_pid == self._server.pid
+        info = self.house.json("api", "info")
+        assert info["pid"] == self._server.pid
+        self._address = info["address"].removeprefix("unix:")
 
     @property
     def server_pid(self) -> int:
@@ -292,6 +298,33 @@ class Lab:
         except subprocess.TimeoutExpired as late:
             code, out, err = None, _text(late.stdout), _text(late.stderr)
         return Outcome(argv=("whim", *argv), code=code, out=out, err=err, seconds=time.monotonic() - began)
+
+    def ask(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> dict[str, Any]:
+        """One call to the API server, without the cost of a command."""
+        http = Http(str(self._address))
+        headers = {
+            "X-Whimbrel-Kubeconfig": self.house.env["KUBECONFIG"],
+            "Idempotency-Key": str(uuid.uuid4()),
+        }
+        return http.call(method, f"/api/v1/{path}", body, headers=headers)
+
+    def submit_launch(self, cluster: str, infra: str, *, cpus: float) -> str:
+        """The id of the request of a launch."""
+        task = Task(run="true", resources=Resources(cpus=Amount(value=cpus))).to_wire()
+        files = {"workdir": None, "mounts": {}}
+        body = {"task": task, "files": files, "down": False, "infra": infra}
+        return str(self.ask("POST", f"clusters/{cluster}/launch", body)["request_id"])
+
+    @property
+    def cpus(self) -> float:
+        """Of the one machine that the Kubernetes has."""
+        (check,) = self.ask("POST", "check", {"infra": [f"k8s/{HEALTHY}"]})["results"]
+        return float(check["cpus"])
+
+    def states_of(self, requests: Sequence[str]) -> set[str]:
+        """Of requests that are not old."""
+        states = {one["id"]: str(one["state"]) for one in self.ask("GET", "requests?limit=1000")["requests"]}
+        return {states[request] for request in requests}
 
     # ------------------------------------------------------------ the loop of gates and broken servers
 

@@ -102,7 +102,7 @@ def _tombstones(names: tuple[str, ...], verbose: bool, as_json: bool) -> int:
         click.echo("No tombstones.")
         return int(ExitCode.OK)
     print_table(
-        ["NAME", "ID", "INFRA", "PURGED", "BY", "MAY BE LEFT", "REASON"],
+        ["NAME", "ID", "INFRA", "PURGED", "BY", "MAY BE LEFT"],
         [
             [
                 stone["name"],
@@ -111,16 +111,15 @@ def _tombstones(names: tuple[str, ...], verbose: bool, as_json: bool) -> int:
                 f"{age(stone['buried_at'])} ago",
                 stone["buried_by"],
                 f"reaped {age(stone['reaped_at'])} ago" if stone["reaped_at"] else _kinds(stone["left"]),
-                stone["reason"],
             ]
             for stone in stones
         ],
     )
     for stone in stones:
+        if verbose:
+            click.echo(f"\n{stone['name']} ({stone['id']}): {stone['reason']}")
         for thing in stone["left"] if verbose else ():
-            click.echo(
-                f"{stone['name']} ({stone['id']}): {thing['kind']} {thing['namespace']}/{thing['name']}"
-            )
+            click.echo(f"  {thing['kind']} {thing['namespace']}/{thing['name']}")
     next_steps(("see what is really there:", "whim reap"))
     return int(ExitCode.OK)
 

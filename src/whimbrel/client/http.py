@@ -11,6 +11,7 @@ import http.client
 import json
 import os
 import socket
+import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -41,7 +42,20 @@ class _UnixConnection(http.client.HTTPConnection):
     def connect(self) -> None:
         self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self.sock.settimeout(self.timeout)
-        self.sock.connect(self._path)
+        _connect(self.sock, self._path)
+
+
+def _connect(sock: socket.socket, path: str) -> None:
+    """Connect within the socket's timeout. One that many connect to at once refuses some with EAGAIN, where TCP would
+    let them wait: they try again."""
+    deadline = time.monotonic() + (sock.gettimeout() or 0.0)
+    while True:
+        try:
+            return sock.connect(path)
+        except BlockingIOError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.01)
 
 
 def kubeconfig_paths() -> list[str]:

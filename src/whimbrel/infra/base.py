@@ -213,8 +213,7 @@ class Infra(Protocol):
     async def identity(self, like: str = "") -> str:
         """What tells this infrastructure from another under the same name (law: bind records to it). `like` is what was
         recorded: the answer is of the same sort, although more or less may be read now, or it raises why it cannot
-        be. What is given
-        a `ClusterSpec` with another identity raises `IdentityChanged`, and touches nothing."""
+        be. What is given a `ClusterSpec` of another identity raises `IdentityChanged`, and touches nothing."""
 
     def things(self, spec: ClusterSpec) -> Sequence[Thing]:
         """Everything that `ensure` would create. No call; something was asked of the infra before."""

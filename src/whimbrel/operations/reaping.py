@@ -80,24 +80,27 @@ async def look(tools: Tools, wanted: Sequence[str], kubeconfig: Paths) -> list[F
 
 async def _look_at(tools: Tools, place: _Place, stones: Sequence[Tombstone]) -> list[Found]:
     """Those of the tombstones that are of the cluster that this place leads to, and those that name the place."""
+    found: list[Found] = []
     try:
         async with asyncio.timeout(LOOK):
             infra = await tools.places.get(place.infra, place.kubeconfig)
-            identity = await infra.identity()
-            here = [stone for stone in stones if stone.identity == identity]
-            found = list(await asyncio.gather(*(_leftovers(tools, infra, place, stone) for stone in here)))
+            for like in {stone.identity for stone in stones}:  # asked in the words of what was recorded
+                some = [stone for stone in stones if stone.identity == like]
+                if await infra.identity(like) == like:
+                    found += await asyncio.gather(*(_leftovers(tools, infra, place, one) for one in some))
+                else:
+                    found += [_not_asked(place, one, _elsewhere(place)) for one in some]
     except (TimeoutError, WhimError) as error:
-        known = _words(place, error)
-        return [_not_asked(place, stone, known) for stone in stones if stone.infra == place.infra]
-    elsewhere = IdentityChanged(
+        known, told = _words(place, error), {one.stone.cluster_uid for one in found}
+        found += [_not_asked(place, stone, known) for stone in stones if stone.cluster_uid not in told]
+    return [one for one in found if one.error is None or one.stone.infra == place.infra]
+
+
+def _elsewhere(place: _Place) -> IdentityChanged:
+    return IdentityChanged(
         f"{place.infra} now leads to another Kubernetes cluster; nothing is looked for there.",
         remedy="point the context back, or name the context that leads to the old one: `whim reap k8s/CONTEXT`",
     )
-    return found + [
-        _not_asked(place, stone, elsewhere)
-        for stone in stones
-        if stone.identity != identity and stone.infra == place.infra
-    ]
 
 
 def _words(place: _Place, error: Exception) -> WhimError:

@@ -1,5 +1,5 @@
 """Who calls, what they see, and under which key: the headers of a request. The local socket is its user's
-own."""
+own. These are coroutines because FastAPI hands plain functions to a pool of threads that all requests share."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Caller:
     host: str = ""  # the machine that it runs on
 
 
-def caller_of(request: Request) -> Caller:
+async def caller_of(request: Request) -> Caller:
     """Read the headers."""
     paths = [part for part in request.headers.get("x-whimbrel-kubeconfig", "").split(os.pathsep) if part]
     for path in paths:
@@ -55,7 +55,7 @@ def _key(text: str | None) -> str | None:
         raise InvalidTask("The Idempotency-Key must be a UUID.") from None
 
 
-def services_of(request: Request) -> Services:
+async def services_of(request: Request) -> Services:
     """The parts of this server."""
     services: Services = request.app.state.services
     return services

@@ -67,7 +67,7 @@ class KubernetesInfra:
         self._objects = Objects(self._link)
         self._claims = Claims(self._link)
         self._census = Census(self._link)
-        self._identified: tuple[Connection, str, float] | None = None
+        self._identified: dict[bool, tuple[Connection, str, float]] = {}  # by sort: of the server, or a UID
 
     @property
     def breaker(self) -> GuardView:
@@ -189,7 +189,7 @@ class KubernetesInfra:
             return f"{_BY_SERVER}{hashlib.sha256(mark.encode()).hexdigest()[:32]}"
 
         found = await self._link.call("reading its identity", action, timeout=self._settings.deadlines.read)
-        self._identified = (asked, found, time.monotonic())
+        self._identified[found.startswith(_BY_SERVER)] = (asked, found, time.monotonic())
         return found
 
     async def _same(self, spec: ClusterSpec, *, age: float = 0.0) -> None:
@@ -197,7 +197,7 @@ class KubernetesInfra:
         connection within `age` seconds is good enough for what destroys nothing."""
         if not spec.identity:
             return
-        known = self._identified
+        known = self._identified.get(spec.identity.startswith(_BY_SERVER))
         if known is None or time.monotonic() - known[2] > age or known[0] != await self._link.connection():
             found = await self.identity(spec.identity)
         else:
