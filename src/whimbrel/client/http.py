@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import whimbrel
+from whimbrel.client.home import kubeconfig_paths
 from whimbrel.model.errors import ServerUnavailable, WhimError, from_wire
 
 READ_DEADLINE = 20.0  # seconds; the server bounds its own work below this
@@ -40,13 +41,6 @@ class _UnixConnection(http.client.HTTPConnection):
         self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self.sock.settimeout(self.timeout)
         self.sock.connect(self._path)
-
-
-def kubeconfig_paths() -> list[str]:
-    """The kubeconfig files that this client sees, absolute (law: a local request carries them)."""
-    configured = os.environ.get("KUBECONFIG", "")
-    paths = [part for part in configured.split(os.pathsep) if part] or [os.path.expanduser("~/.kube/config")]
-    return [os.path.abspath(os.path.expanduser(path)) for path in paths]
 
 
 def user_name() -> str:
