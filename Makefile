@@ -4,7 +4,7 @@ BIN := .venv/bin
 JOBS ?= auto
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint types contracts unit conformance bench format docs clean
+.PHONY: help demo test lint types contracts unit faults conformance bench format docs clean
 
 help: ## show this
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -33,7 +33,10 @@ contracts: .venv/installed ## the arrows of the house point down only
 	$(BIN)/lint-imports
 
 unit: .venv/installed ## the tests, in parallel
-	$(BIN)/pytest -q -n $(JOBS)
+	$(BIN)/pytest -q -n $(JOBS) -m 'not slow'
+
+faults: .venv/installed ## every command on every fault of a Kubernetes context (`unit` has the core of it)
+	$(BIN)/pytest -q -n $(JOBS) tests/faults
 
 conformance: .venv/installed ## kubesim against answers of a real Kubernetes (skips without the kit)
 	$(BIN)/python tests/kubesim/conformance/run.py

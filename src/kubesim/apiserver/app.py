@@ -19,7 +19,17 @@ from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 
 from kubesim import errors
-from kubesim.apiserver import bootstrap, deleting, endpoints, patching, reading, subresources, usage, writing
+from kubesim.apiserver import (
+    bootstrap,
+    deleting,
+    endpoints,
+    patching,
+    reading,
+    snapshotting,
+    subresources,
+    usage,
+    writing,
+)
 from kubesim.apiserver.admission import default_admission
 from kubesim.apiserver.allocation import DEFAULT_NETWORK, ServiceAddresses
 from kubesim.apiserver.asgi import Interfering, Streams
@@ -39,6 +49,7 @@ from kubesim.apiserver.rendering import Renderer
 from kubesim.apiserver.requests import ApiRequest, Reply, StreamReply, User, json_reply
 from kubesim.apiserver.routing import Route, parse_route
 from kubesim.apiserver.tokens import ServiceAccountTokens, Signer
+from kubesim.apiserver.turns import Turns
 from kubesim.errors import StatusError
 from kubesim.schema.registry import Registry, ResourceType, builtin
 from kubesim.store import DiskFull, StorageFailed, Store, StoreClosed
@@ -47,6 +58,8 @@ log = logging.getLogger(__name__)
 
 Answer = Reply | StreamReply
 Handler = Callable[[Core, Call], Awaitable[Answer]]
+
+SNAPSHOT = "/kubesim/v1/snapshot"
 
 _ONE_NAME = re.compile(r"(?:^|,)metadata\.name==?([^,=]+)(?:,|$)")
 _COLLECTION = {"GET": "list", "POST": "create", "DELETE": "deletecollection"}
@@ -102,6 +115,10 @@ class ApiServer:
         self.authorizer = RbacAuthorizer(store)
         self.auth.authorizer = self.authorizer
         self.audit: Audit | None = None
+        self.own_paths: dict[tuple[str, str], Callable[[], Answer]] = {
+            ("GET", SNAPSHOT): lambda: StreamReply(chunks=snapshotting.lines(self.core))
+        }
+        """Beside Kubernetes: what only administrators of this server may ask it, by method and path."""
         self.streams = Streams()
         self.faults: Interfering | None = None
         """Set while there are faults; what comes in over HTTP passes through them."""
@@ -131,6 +148,10 @@ class ApiServer:
     def serve_usage(self) -> None:
         """From now on there is something to measure: serve `metrics.k8s.io`."""
         usage.serve(self.registry)
+
+    @property
+    def turns(self) -> Turns:
+        return self.core.turns
 
     @property
     def ready(self) -> bool:
@@ -177,7 +198,8 @@ class ApiServer:
         if route is None or not route.plural:
             verb = request.method.lower()
             authorize(self.authorizer, request.user, Attributes(verb=verb, path=request.path))
-            return endpoints.answer(self, request, route)
+            own = self.own_paths.get((request.method, request.path))
+            return own() if own is not None else endpoints.answer(self, request, route)
         rt = self.registry.find(route.group, route.version, route.plural)
         verb = verb_of(request, route)
         authorize(self.authorizer, request.user, attributes_of(request, route, verb))

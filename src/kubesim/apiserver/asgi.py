@@ -20,6 +20,7 @@ from kubesim import errors
 from kubesim.apiserver.channels import Socket
 from kubesim.apiserver.negotiation import wants_gzip
 from kubesim.apiserver.requests import ApiRequest, Query, Reply, StreamReply, User
+from kubesim.apiserver.turns import Turns
 
 log = logging.getLogger(__name__)
 
@@ -132,6 +133,9 @@ class Answering(Protocol):
     streams: Streams
     faults: Interfering | None
 
+    @property
+    def turns(self) -> Turns: ...
+
     def authenticate(self, headers: Mapping[str, str], certificate_user: User | None) -> User: ...
 
     async def handle(self, request: ApiRequest) -> Reply | StreamReply: ...
@@ -172,14 +176,18 @@ class AsgiApp:
                 reply = self._api.failure(errors.too_large(BODY_LIMIT))
             else:
                 request = self._request(scope, headers, body)
-                reply = self._authenticated(request, connection) or await self._api.handle(request)
+                refused = self._authenticated(request, connection)
+                if refused is None:
+                    await self._api.turns.begin((request.user.name, request.user_agent))
+                reply = refused or await self._api.handle(request)
         except Exception as error:
             reply = self._api.failure(error)
         if isinstance(reply, StreamReply):
             await self._api.streams.run(_send_stream(reply, send), connection)
             await send({"type": "http.response.body", "body": b"", "more_body": False})
         else:
-            await send_reply(reply, wants_gzip(headers.get("accept-encoding", "")), send)
+            gzipped = wants_gzip(headers.get("accept-encoding", ""))
+            await send_reply(reply, gzipped, send, self._api.turns)
 
     def _authenticated(self, request: ApiRequest, connection: Connection | None) -> Reply | None:
         """Find out who asks; a Reply refuses them."""
@@ -299,8 +307,8 @@ async def _read_body(headers: dict[str, str], receive: Receive) -> bytes | None:
                 return b"".join(pieces) if size <= BODY_LIMIT else None
 
 
-async def send_reply(reply: Reply, gzip_accepted: bool, send: Send) -> None:
-    """A whole answer, large ones in pieces."""
+async def send_reply(reply: Reply, gzip_accepted: bool, send: Send, turns: Turns) -> None:
+    """A whole answer, large ones in pieces, each in its turn."""
     size = reply.size
     headers = _response_headers(reply)
     compressed = gzip_accepted and size > GZIP_ABOVE and reply.status < 300
@@ -321,8 +329,10 @@ async def send_reply(reply: Reply, gzip_accepted: bool, send: Send) -> None:
         await send({"type": "http.response.body", "body": compressor.flush(), "more_body": False})
         return
     for chunk in _chunks(reply.parts, CHUNK):
-        await send({"type": "http.response.body", "body": chunk, "more_body": True})
-        await asyncio.sleep(0)
+        # What is empty is sent when the client has taken what it got before: the turn is not spent on waiting.
+        await send({"type": "http.response.body", "body": b"", "more_body": True})
+        async with turns.one():
+            await send({"type": "http.response.body", "body": chunk, "more_body": True})
     await send({"type": "http.response.body", "body": b"", "more_body": False})
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import random
 from collections.abc import Callable
@@ -58,13 +59,11 @@ async def list_(call: Call) -> Reply:
     try:
         if at is not None:
             call.store.kept(at)
-        page = call.table.page(
-            namespace=call.route.namespace,
-            after=after,
-            limit=limit,
-            at=at,
-            accept=accept,
-        )
+        async with call.turns.one() if accept is not None else contextlib.nullcontext():
+            revision = call.store.revision if at is None else revision
+            page = call.table.page(
+                namespace=call.route.namespace, after=after, limit=limit, at=at, accept=accept
+            )
     except Compacted:
         raise _expired(options) from None
     metadata: JsonObject = {"resourceVersion": str(revision)}

@@ -11,7 +11,6 @@ from itertools import islice
 from typing import Any
 
 import orjson
-import yaml
 
 from kubesim import clock, errors
 from kubesim.apiserver.kinds import conversion
@@ -20,6 +19,7 @@ from kubesim.apiserver.objects import decode, encode, head
 from kubesim.apiserver.requests import JSON, YAML, ApiRequest, JsonObject, Reply
 from kubesim.apiserver.tables import row_maker, to_table
 from kubesim.apiserver.turns import Turns
+from kubesim.schema.bodies import dump_yaml
 from kubesim.schema.registry import ResourceType
 from kubesim.store import Stored
 
@@ -30,14 +30,9 @@ _ITEMS_PER_PART = 64
 def document(obj: Any, wanted: Wanted, status: int = 200, *, pretty: bool = False) -> Reply:
     """Any document in the media type that the client wants."""
     if wanted.media == YAML:
-        return Reply(status=status, parts=(_yaml(obj),), content_type=YAML)
+        return Reply(status=status, parts=(dump_yaml(obj),), content_type=YAML)
     option = orjson.OPT_INDENT_2 if pretty else 0
     return Reply(status=status, parts=(orjson.dumps(obj, option=option),), content_type=JSON)
-
-
-def _yaml(obj: Any) -> bytes:
-    text: str = yaml.dump(obj, Dumper=yaml.CSafeDumper, allow_unicode=True, default_flow_style=False)
-    return text.encode()
 
 
 class Renderer:
@@ -163,15 +158,17 @@ class Renderer:
             filled = {**top, member: await self._turns.each(items, shown)}
             return document(filled, self._wanted, pretty=True)
         if self._wanted.media == YAML and items:
-            made = await self._turns.each(items, lambda stored: _yaml([shown(stored)]))
+            made = await self._turns.each(items, lambda stored: dump_yaml([shown(stored)]))
             before = {key: value for key, value in top.items() if key < member}
             after = {key: value for key, value in top.items() if key > member}
-            parts = (_yaml(before), f"{member}:\n".encode(), *made, _yaml(after) if after else b"")
+            parts = (dump_yaml(before), f"{member}:\n".encode(), *made, dump_yaml(after) if after else b"")
             return Reply(parts=parts, content_type=YAML)
         if self._wanted.media == YAML:
             return document(top, self._wanted)
         made = await self._turns.each(items, lambda stored: orjson.dumps(shown(stored)))
-        return Reply(parts=(orjson.dumps(top)[:-2], b",".join(made), b"]}"), content_type=JSON)
+        start = orjson.dumps(top)[:-2]
+        size = len(start) + sum(map(len, made)) + max(len(made) - 1, 0) + 2
+        return Reply(parts=_list_parts(start, b",", made), size=size)
 
     def _item(self, obj: JsonObject) -> JsonObject:
         if not self._rt.custom:
@@ -187,7 +184,7 @@ class Renderer:
         separator = b"," + before
         start += b',"items":[' + (before if items else b"")
         size = len(start) + sum(stored.size for stored in items) + len(separator) * max(len(items) - 1, 0) + 2
-        return Reply(parts=_list_parts(start, separator, items), size=size)
+        return Reply(parts=_list_parts(start, separator, (stored.data for stored in items)), size=size)
 
     # Watches
 
@@ -225,12 +222,12 @@ class Renderer:
         return self._shown(obj)
 
 
-def _list_parts(start: bytes, separator: bytes, items: Iterable[Stored]) -> Iterator[bytes]:
+def _list_parts(start: bytes, separator: bytes, items: Iterable[bytes]) -> Iterator[bytes]:
     yield start
     remaining = iter(items)
     first = True
     while batch := list(islice(remaining, _ITEMS_PER_PART)):
-        joined = separator.join([stored.data for stored in batch])
+        joined = separator.join(batch)
         yield joined if first else separator + joined
         first = False
     yield b"]}"

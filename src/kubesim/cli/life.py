@@ -14,7 +14,7 @@ from kubesim.cluster import contexts
 from kubesim.cluster import create as creating
 from kubesim.cluster import delete as deleting
 from kubesim.cluster import stop as stopping
-from kubesim.cluster.errors import ClusterError
+from kubesim.cluster.errors import ClusterConflict, ClusterError
 from kubesim.cluster.exitcodes import ExitCode
 from kubesim.cluster.home import Home
 from kubesim.cluster.record import StoreKind
@@ -34,6 +34,7 @@ def create(
     port: int,
     kubeconfig: str | None,
     make_current: bool,
+    snapshot: str | None,
     as_json: bool,
 ) -> None:
     """`kubesim create cluster`."""
@@ -50,7 +51,7 @@ def create(
         wait=wait,
     )
     home = Home.from_environment()
-    created = creating.create(home, wanted, _say)
+    created = _from_snapshot(home, wanted, snapshot) if snapshot else creating.create(home, wanted, _say)
     record, context = created.record, home.cluster(name).context
     if as_json:
         found = {
@@ -71,6 +72,24 @@ def create(
         if record.kubeconfig
         else f"It serves {record.server}"
     )
+
+
+def _from_snapshot(home: Home, wanted: creating.Wanted, snapshot: str) -> creating.Created:
+    """A new cluster that holds what the file does; one that exists is left alone."""
+    from kubesim.cluster.snapshot import (
+        commands,
+    )  # brings the API server along, which other commands do without
+
+    file = Path(snapshot).expanduser().absolute()
+    commands.refuse_unusable(file, wanted.store)
+    created = creating.create(home, wanted, _say)
+    if created.existed:
+        raise ClusterConflict(
+            f"Cluster {wanted.name!r} exists already; nothing was restored into it.",
+            remedy=f"Do that with: kubesim snapshot restore --name {wanted.name} --path {file}",
+        )
+    commands.restore(home, wanted.name, file, (), _say)
+    return created
 
 
 def start(name: str, *, wait: float | None) -> None:

@@ -63,6 +63,7 @@ def create() -> None:
 @click.option(
     "--keep-current-context", is_flag=True, help="Leave the current context as it is if there is one."
 )
+@click.option("--snapshot", help="Restore this file into the new cluster.")
 @_json
 def create_cluster(
     name: str,
@@ -73,6 +74,7 @@ def create_cluster(
     port: int,
     kubeconfig: str | None,
     keep_current_context: bool,
+    snapshot: str | None,
     as_json: bool,
 ) -> None:
     """Create a cluster and start it, or carry on with an interrupted creation."""
@@ -87,6 +89,7 @@ def create_cluster(
         port=port,
         kubeconfig=kubeconfig,
         make_current=not keep_current_context,
+        snapshot=snapshot,
         as_json=as_json,
     )
 
@@ -165,6 +168,76 @@ def delete_cluster(name: str | None, every: bool, force: bool, yes: bool) -> Non
     if name is not None and every:
         raise click.UsageError("Give --name or --all, not both.")
     life.delete(name or DEFAULT_NAME, every=every, force=force, yes=yes)
+
+
+_path = click.option("--path", required=True, help="The file; one that ends in .gz is compressed.")
+_filter = click.option(
+    "--filter", "filters", multiple=True, help="Only these kinds, separated by commas (format k8s)."
+)
+
+
+def _form(context: click.Context, parameter: click.Parameter, value: str) -> str:
+    if value == "etcd":
+        raise click.BadParameter("kubesim has no etcd; the whole store is saved by: full")
+    if value not in ("full", "k8s"):
+        raise click.BadParameter(f"{value!r} is neither full nor k8s")
+    return value
+
+
+@cli.group()
+def snapshot() -> None:
+    """Save what a cluster holds, and bring it back."""
+
+
+@snapshot.command("save")
+@_name
+@_path
+@click.option(
+    "--format",
+    "form",
+    default="full",
+    show_default=True,
+    callback=_form,
+    help="full: the whole store at one revision; k8s: objects as YAML, as kwokctl saves them.",
+)
+@_filter
+def snapshot_save(name: str, path: str, form: str, filters: tuple[str, ...]) -> None:
+    """Save a cluster, which goes on meanwhile; a stopped one can be saved too."""
+    from kubesim.cli import snapshot as snapshots
+
+    snapshots.save(name, path=path, form=form, filters=filters)
+
+
+@snapshot.command("restore")
+@_name
+@_path
+@_filter
+def snapshot_restore(name: str, path: str, filters: tuple[str, ...]) -> None:
+    """Restore a snapshot, whichever form it has.
+
+    A full one replaces all that the cluster holds. Objects (format k8s, or kwokctl's) are added to what is there, and
+    replace what has the same name; the controllers stand still meanwhile.
+    """
+    from kubesim.cli import snapshot as snapshots
+
+    snapshots.restore(name, path=path, filters=filters)
+
+
+@snapshot.command("export")
+@_path
+@_filter
+@click.option("--kubeconfig", help="The kubeconfig to read.  [default: as kubectl]")
+@click.option("--context", help="The context to use.  [default: the current one]")
+@click.option(
+    "--page-size", type=click.IntRange(min=1), default=500, show_default=True, help="Objects per request."
+)
+def snapshot_export(
+    path: str, filters: tuple[str, ...], kubeconfig: str | None, context: str | None, page_size: int
+) -> None:
+    """Save the objects of any Kubernetes cluster (format k8s)."""
+    from kubesim.cli import snapshot as snapshots
+
+    snapshots.export(path=path, filters=filters, context=context, kubeconfig=kubeconfig, page_size=page_size)
 
 
 @cli.command("logs")

@@ -9,6 +9,7 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
+from kubesim.cluster.daemonfile import find_daemon
 from kubesim.cluster.errors import ClusterNotFound, FaultNotFound, InvalidOption, RuntimeUnavailable
 from kubesim.cluster.home import ClusterPaths
 
@@ -33,18 +34,26 @@ def ask(
     line = json.dumps({"command": command, "arguments": dict(arguments or {})}).encode() + b"\n"
     try:
         answer = json.loads(_exchange(paths, line, time.monotonic() + timeout))
-    except (FileNotFoundError, ConnectionRefusedError):
-        raise RuntimeUnavailable(
-            f"Cluster {paths.name!r} does not run.",
-            remedy=f"Start it with: kubesim start cluster --name {paths.name}",
-        ) from None
     except (OSError, ValueError) as error:
+        # one that is killed in the middle of it resets the connection a moment before its socket refuses
+        if isinstance(error, FileNotFoundError | ConnectionRefusedError) or _has_died(paths):
+            raise RuntimeUnavailable(
+                f"Cluster {paths.name!r} does not run.",
+                remedy=f"Start it with: kubesim start cluster --name {paths.name}",
+            ) from None
         why = f"no answer within {timeout:g} s" if isinstance(error, TimeoutError) else str(error)
         raise RuntimeUnavailable(
             f"The daemon of cluster {paths.name!r} does not answer: {why}.",
             remedy=f"See what it says: kubesim logs --name {paths.name}",
         ) from error
     return _result(paths, answer)
+
+
+def _has_died(paths: ClusterPaths) -> bool:
+    try:
+        return find_daemon(paths) is None
+    except ValueError:  # its file is damaged: nobody knows
+        return False
 
 
 def _result(paths: ClusterPaths, answer: Mapping[str, Any]) -> Mapping[str, Any]:

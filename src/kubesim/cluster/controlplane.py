@@ -21,8 +21,11 @@ from kubesim.apiserver.audit import Audit
 from kubesim.apiserver.environment import Environment
 from kubesim.apiserver.inprocess import InProcessTransport
 from kubesim.apiserver.nodes import NodeDirectory
+from kubesim.apiserver.requests import StreamReply
 from kubesim.apiserver.serve import Serving, TlsFiles, serve
 from kubesim.apiserver.usage import pretends
+from kubesim.cluster.home import PAUSE
+from kubesim.cluster.pausing import Pause
 from kubesim.cluster.pki import PkiFiles
 from kubesim.controllers.localvolumes import LocalProvisioner
 from kubesim.controllers.manager import all_controllers, run_all
@@ -31,7 +34,7 @@ from kubesim.scheduler.scheduler import Scheduler
 from kubesim.store import Store
 from kubewire.client import Client
 from kubewire.informer import Change, Informers
-from kubewire.resources import NODES, PODS, SERVICE_ACCOUNTS
+from kubewire.resources import NODES, PODS, SERVICE_ACCOUNTS, Resource
 from kubewire.sharing import Sharing
 
 log = logging.getLogger("kubesim")
@@ -59,18 +62,23 @@ class Wanted:
 class ControlPlane:
     """A cluster that serves."""
 
-    def __init__(self, api: ApiServer, serving: Serving, informers: Informers) -> None:
+    def __init__(self, api: ApiServer, serving: Serving) -> None:
         self.api = api
         self.serving = serving
-        self._informers = informers
 
     async def usable(self) -> None:
         """Until a pod can be created."""
-        await self._informers.of(SERVICE_ACCOUNTS).until(_is_default_account)
+        await self._until(SERVICE_ACCOUNTS, _is_default_account)
 
     async def node_ready(self) -> None:
         """Until a pod could also run."""
-        await self._informers.of(NODES).until(_is_ready)
+        await self._until(NODES, _is_ready)
+
+    async def _until(self, resource: Resource, test: Callable[[dict[str, Any]], bool]) -> None:
+        async with Informers(
+            Client(InProcessTransport(self.api, user="system:kube-controller-manager"))
+        ) as own:
+            await own.of(resource).until(test)
 
 
 @contextlib.asynccontextmanager
@@ -87,28 +95,42 @@ async def running(store: Store, wanted: Wanted) -> AsyncIterator[ControlPlane]:
         serving = await serve(api, "127.0.0.1", wanted.port, tls)
     except OSError as error:
         raise CannotListen(f"port {wanted.port}: {error.strerror or error}") from error
-    manager = Client(InProcessTransport(api, user="system:kube-controller-manager"))
-    scheduler = Client(InProcessTransport(api, user="system:kube-scheduler"))
-    async with Informers(manager, sharing=Sharing()) as informers, asyncio.TaskGroup() as group:
-        controllers = all_controllers(manager, informers, ca_pem=pki.ca_cert.read_text())
-        if wanted.volumes is not None:
-            controllers.append(LocalProvisioner(manager, informers, wanted.volumes.resolve(), node_name()))
-        tasks = [
-            group.create_task(
-                _keep_up("scheduler", lambda: Scheduler(scheduler, informers).run()), name="scheduler"
-            ),
-            group.create_task(run_all(controllers), name="controllers"),
-        ]
+    pause = Pause()
+    api.own_paths["POST", PAUSE] = lambda: StreamReply(chunks=_paused(pause))
+    async with asyncio.TaskGroup() as group:
+        control = pause.during_freedom(lambda: _control(api, wanted))
+        tasks = [group.create_task(control, name="control plane")]
         if wanted.process_node is not None:
             kubelet = _keep_up("kubelet", _kubelet(api, nodes, wanted.process_node))
             tasks.append(group.create_task(kubelet, name="kubelet"))
-        informers.of(PODS).subscribe(lambda change: _serve_usage(api, change))
         try:
-            yield ControlPlane(api, serving, informers)
+            yield ControlPlane(api, serving)
         finally:
             await serving.stop(_STREAMS_GRACE)
             for task in tasks:
                 task.cancel()
+
+
+async def _control(api: ApiServer, wanted: Wanted) -> None:
+    """Scheduler and controllers: what stands still while a snapshot is restored."""
+    manager = Client(InProcessTransport(api, user="system:kube-controller-manager"))
+    scheduler = Client(InProcessTransport(api, user="system:kube-scheduler"))
+    async with Informers(manager, sharing=Sharing()) as informers, asyncio.TaskGroup() as group:
+        controllers = all_controllers(manager, informers, ca_pem=wanted.pki.ca_cert.read_text())
+        if wanted.volumes is not None:
+            controllers.append(LocalProvisioner(manager, informers, wanted.volumes.resolve(), node_name()))
+        scheduling = _keep_up("scheduler", lambda: Scheduler(scheduler, informers).run())
+        group.create_task(scheduling, name="scheduler")
+        group.create_task(run_all(controllers), name="controllers")
+        informers.of(PODS).subscribe(lambda change: _serve_usage(api, change))
+
+
+async def _paused(pause: Pause) -> AsyncIterator[bytes]:
+    """A stream for whose length the control plane stands still: until its client goes, or the server drains."""
+    async with pause.hold():
+        log.info("paused")
+        yield b'{"paused":true}\n'
+        await asyncio.Event().wait()
 
 
 def _kubelet(api: ApiServer, nodes: NodeDirectory, folder: Path) -> Callable[[], Awaitable[None]]:

@@ -20,6 +20,7 @@ from dataclasses import dataclass, replace
 from kubesim import __version__
 from kubesim.cluster import contexts, pki
 from kubesim.cluster.control import START_TIMEOUT, StartingDaemon
+from kubesim.cluster.daemonfile import search_daemon
 from kubesim.cluster.errors import (
     ClusterConflict,
     ClusterNotFound,
@@ -30,7 +31,7 @@ from kubesim.cluster.errors import (
 )
 from kubesim.cluster.files import command_lock
 from kubesim.cluster.home import ClusterPaths, Home
-from kubesim.cluster.inspect import Facts, State, look, search_daemon
+from kubesim.cluster.inspect import Facts, State, look
 from kubesim.cluster.pki import PkiFiles
 from kubesim.cluster.probe import NoAnswer, check_ready, get
 from kubesim.cluster.record import (

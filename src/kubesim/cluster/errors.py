@@ -12,7 +12,10 @@
     ├── DaemonNotStarted     the daemon ended or did not come up
     ├── NotReady             `--wait` ran out
     ├── KubeconfigRefused    the user's kubeconfig cannot be read or changed
-    └── ProgramMissing       kubectl is not installed
+    ├── ProgramMissing       kubectl is not installed
+    ├── SnapshotRefused      a file is no snapshot, or not one for this cluster; nothing was changed
+    ├── SnapshotIncomplete   a restore made what it could; what it could not is named
+    └── ApiFailed            the API server of a cluster refused or did not answer
 
 The class docstring is the default message; `remedy` is the command or the change that mends it. What the API server
 answers to its clients is not here: that is `kubesim.errors.StatusError`.
@@ -106,3 +109,17 @@ class ProgramMissing(ClusterError):
     """A program that this command needs is not installed."""
 
     exit_code = ExitCode.DEPENDENCY_MISSING
+
+
+class SnapshotRefused(ClusterError):
+    """The snapshot was refused; nothing was changed."""
+
+    exit_code = ExitCode.INVALID
+
+
+class SnapshotIncomplete(ClusterError):
+    """Not everything of the snapshot could be restored."""
+
+
+class ApiFailed(ClusterError):
+    """The API server refused, or did not answer."""

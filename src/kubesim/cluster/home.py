@@ -28,6 +28,8 @@ from kubesim.cluster.errors import InvalidName
 
 DEFAULT_NAME = "kubesim"
 LONGEST_NAME = 50
+PAUSE = "/kubesim/v1/pause"
+"""Where the daemon takes the request that holds its controllers."""
 _NAME = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?")
 
 

@@ -8,21 +8,19 @@ looking closer.
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 
 from kubesim.cluster import damage as damages
 from kubesim.cluster.asking import ask
-from kubesim.cluster.daemonfile import read_daemon_file
+from kubesim.cluster.daemonfile import find_daemon, search_daemon
 from kubesim.cluster.errors import ClusterError
-from kubesim.cluster.files import try_lock
 from kubesim.cluster.home import ClusterPaths
 from kubesim.cluster.pki import PkiFiles
 from kubesim.cluster.probe import PROBE_TIMEOUT, NoAnswer, get
 from kubesim.cluster.record import ClusterRecord, Phase, RecordUnreadable, read_record
-from kubesim.kubelet.proc import Identity, identify
+from kubesim.kubelet.proc import Identity
 
 
 class State(StrEnum):
@@ -113,35 +111,6 @@ def _on_purpose(paths: ClusterPaths) -> bool:
     except ClusterError:
         return False
     return any(fault["state"] == "active" for fault in faults)
-
-
-def find_daemon(paths: ClusterPaths) -> Identity | None:
-    """The living daemon of the cluster; ValueError when its file is damaged."""
-    written = read_daemon_file(paths.daemon)
-    if written and written.process.is_alive():
-        return written.process
-    if not paths.daemon_lock.exists():
-        return None
-    handle = try_lock(paths.daemon_lock)
-    if handle is not None:
-        os.close(handle)
-        return None
-    return search_daemon(paths.root)
-
-
-def search_daemon(root: Path) -> Identity | None:
-    """The process whose command line says that it is the daemon of this directory, however far it has come."""
-    wanted = [b"kubesim.cluster.daemon", os.fsencode(root)]
-    for entry in Path("/proc").iterdir():
-        if not entry.name.isdigit():
-            continue
-        try:
-            words = (entry / "cmdline").read_bytes().split(b"\0")
-        except OSError:
-            continue  # it ended meanwhile, or belongs to somebody else
-        if any(words[at : at + 2] == wanted for at in range(len(words))):
-            return identify(int(entry.name))
-    return None
 
 
 def _holds_anything(root: Path) -> bool:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import orjson
 import yaml
@@ -179,6 +179,26 @@ _Loader.add_constructor(_TAG + "float", _float)
 _Loader.add_constructor(_TAG + "map", _mapping)
 _Loader.add_constructor(_TAG + "timestamp", _text)
 _Loader.add_constructor(_TAG + "binary", _text)
+
+
+class _Dumper(yaml.CSafeDumper if hasattr(yaml, "CSafeDumper") else yaml.SafeDumper):  # type: ignore[misc]
+    """Quotes what any reader, of YAML 1.1 or 1.2, would take for something else than text: `n`, `0o7`, a time."""
+
+    yaml_implicit_resolvers: ClassVar[dict[str, list[Any]]] = {
+        first: [
+            *yaml.SafeLoader.yaml_implicit_resolvers.get(first, ()),
+            *_Loader.yaml_implicit_resolvers.get(first, ()),
+        ]
+        for first in {*yaml.SafeLoader.yaml_implicit_resolvers, *_Loader.yaml_implicit_resolvers}
+    }
+
+
+def dump_yaml(value: Any, *, sort_keys: bool = True) -> bytes:
+    """JSON values as a YAML document."""
+    text: str = yaml.dump(
+        value, Dumper=_Dumper, allow_unicode=True, default_flow_style=False, sort_keys=sort_keys
+    )
+    return text.encode()
 
 
 def load_yaml(body: bytes) -> Any:

@@ -22,6 +22,7 @@ from kubesim.store.errors import (
 from kubesim.store.history import HistoryLimits
 from kubesim.store.opening import open_store, verify
 from kubesim.store.records import Change, ChangeType, Stored
+from kubesim.store.replacing import replace_store
 from kubesim.store.store import Store
 from kubesim.store.table import Page, Table
 
@@ -45,5 +46,6 @@ __all__ = [
     "Stored",
     "Table",
     "open_store",
+    "replace_store",
     "verify",
 ]

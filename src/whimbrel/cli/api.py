@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from typing import Any
 
@@ -136,12 +137,18 @@ def _server_log(follow: bool, tail: int) -> None:
     path = whimbrel_home() / "server.log"
     if not path.exists():
         raise NotFound("There is no server log yet.", remedy="whim api start")
-    with path.open(errors="replace") as log:
+    log = path.open(errors="replace")
+    try:
         lines = log.readlines()
         click.echo("".join(lines[len(lines) - tail :] if tail else []), nl=False)
         while follow:
             line = log.readline()
             if line:
                 click.echo(line, nl=False)
+            elif path.exists() and not os.path.samestat(path.stat(), os.fstat(log.fileno())):
+                log.close()
+                log = path.open(errors="replace")  # the server has begun a new file
             else:
                 time.sleep(0.2)
+    finally:
+        log.close()

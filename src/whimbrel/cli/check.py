@@ -60,3 +60,11 @@ def _show(results: list[dict[str, Any]]) -> None:
             click.secho(said, fg="yellow", err=True)
             if result.get("remedy"):
                 click.echo(f"  Try: {result['remedy']}", err=True)
+        elif result.get("leftovers"):
+            count = result["leftovers"]
+            click.secho(
+                f"{result['infra']}: {count} purged cluster{'s' * (count != 1)} may have left something there: "
+                f"whim reap {result['infra']}",
+                fg="yellow",
+                err=True,
+            )

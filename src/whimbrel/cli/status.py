@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any
 
 import click
@@ -16,9 +17,12 @@ from whimbrel.model.exitcodes import ExitCode
 @click.argument("clusters", nargs=-1)
 @click.option("-r", "--refresh", is_flag=True, help="Ask the infrastructure, and say what did not answer.")
 @click.option("-v", "--verbose", is_flag=True, help="Show nodes, users and the last error too.")
+@click.option("--tombstones", is_flag=True, help="Show what was purged and may have left something behind.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def status(clusters: tuple[str, ...], refresh: bool, verbose: bool, as_json: bool) -> int:
+def status(clusters: tuple[str, ...], refresh: bool, verbose: bool, tombstones: bool, as_json: bool) -> int:
     """Show clusters (all, or those named)."""
+    if tombstones:
+        return _tombstones(clusters, verbose, as_json)
     with progress(enabled=refresh and not as_json) as say:
         if refresh:
             say("asking the infrastructure")
@@ -70,6 +74,44 @@ def _show(clusters: list[dict[str, Any]], verbose: bool) -> None:
             click.secho(f"{cluster['name']}: {cluster['infra']} is {breaker(state)}", fg="yellow", err=True)
         if cluster.get("last_error"):
             click.secho(f"{cluster['name']}: {_message(cluster['last_error'])}", fg="yellow", err=True)
+
+
+def _tombstones(names: tuple[str, ...], verbose: bool, as_json: bool) -> int:
+    """With `verbose` also those that were reaped, and each thing that may be left."""
+    stones = [stone for stone in sdk.tombstones(reaped=verbose) if not names or stone["name"] in names]
+    if as_json:
+        print_json({"tombstones": stones})
+        return int(ExitCode.OK)
+    if not stones:
+        click.echo("No tombstones.")
+        return int(ExitCode.OK)
+    print_table(
+        ["NAME", "ID", "INFRA", "PURGED", "BY", "MAY BE LEFT", "REASON"],
+        [
+            [
+                stone["name"],
+                stone["id"],
+                stone["infra"],
+                f"{age(stone['buried_at'])} ago",
+                stone["buried_by"],
+                f"reaped {age(stone['reaped_at'])} ago" if stone["reaped_at"] else _kinds(stone["left"]),
+                stone["reason"],
+            ]
+            for stone in stones
+        ],
+    )
+    for stone in stones:
+        for thing in stone["left"] if verbose else ():
+            click.echo(
+                f"{stone['name']} ({stone['id']}): {thing['kind']} {thing['namespace']}/{thing['name']}"
+            )
+    next_steps(("see what is really there:", "whim reap"))
+    return int(ExitCode.OK)
+
+
+def _kinds(left: list[dict[str, Any]]) -> str:
+    counts = Counter(thing["kind"] for thing in left)
+    return ", ".join(f"{count} {kind}" for kind, count in counts.items())
 
 
 def _jobs(jobs: dict[str, int]) -> str:

@@ -16,6 +16,7 @@ from whimbrel.model.errors import InvalidTask
 
 if TYPE_CHECKING:
     from whimbrel.model.task import Task
+    from whimbrel.model.yamltask import Overrides
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
@@ -52,11 +53,18 @@ def read_task(entrypoint: Sequence[str], given: dict[str, Any]) -> Task:
     Raises:
         InvalidTask: with every error of the file, each at its position.
     """
-    from whimbrel.model.yamltask import Overrides, load_task
+    from whimbrel.model.yamltask import load_task
 
     from_file = len(entrypoint) == 1 and _is_yaml_path(entrypoint[0])
-    envs = _env_file(given["env_file"]) | _pairs("--env", given["envs"])
-    overrides = Overrides(
+    overrides = overrides_of(given, run=None if from_file else " ".join(entrypoint) or None)
+    return load_task(Path(entrypoint[0]) if from_file else None, overrides=overrides)
+
+
+def overrides_of(given: dict[str, Any], *, run: str | None) -> Overrides:
+    """What the options say, beside a file or a past launch."""
+    from whimbrel.model.yamltask import Overrides
+
+    return Overrides(
         name=given["name"],
         workdir=given["workdir"],
         infra=given["infra"],
@@ -64,11 +72,10 @@ def read_task(entrypoint: Sequence[str], given: dict[str, Any]) -> Task:
         cpus=given["cpus"],
         memory=given["memory"],
         gpus=given["gpus"],
-        run=None if from_file else " ".join(entrypoint) or None,
-        envs=envs,
+        run=run,
+        envs=_env_file(given["env_file"]) | _pairs("--env", given["envs"]),
         secrets=_pairs("--secret", given["secrets"]),
     )
-    return load_task(Path(entrypoint[0]) if from_file else None, overrides=overrides)
 
 
 def _is_yaml_path(text: str) -> bool:

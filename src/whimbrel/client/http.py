@@ -63,6 +63,7 @@ class Http:
         headers = {
             "X-Whimbrel-Version": whimbrel.__version__,
             "X-Whimbrel-User": user_name(),
+            "X-Whimbrel-Host": socket.gethostname(),
             "X-Whimbrel-Kubeconfig": os.pathsep.join(kubeconfig_paths()),
             "Connection": "close",
         }

@@ -13,6 +13,8 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from whimbrel.model.errors import IdentityChanged
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NodeShape:
@@ -35,6 +37,9 @@ class ClusterSpec:
     user: str
     labels: Mapping[str, str] = field(default_factory=dict)
     namespace: str = ""  # where it was made, as recorded; empty: where the infra makes new ones
+    identity: str = (
+        ""  # of the infra that it was made in: nothing is touched in another one; empty: a new one
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,6 +83,7 @@ class Observation:
     nodes: Sequence[NodeState]
     at: float  # UNIX seconds
     others: Sequence[Thing] = ()  # things of this cluster that are there beside its nodes
+    refused: Mapping[str, str] = field(default_factory=dict)  # name of a thing -> why it could not be deleted
 
     @property
     def running(self) -> bool:
@@ -134,6 +140,18 @@ class Inventory:
     remedy: str = ""
 
 
+def moved(infra: str, cluster: str) -> IdentityChanged:
+    """The context of a cluster leads elsewhere now."""
+    return IdentityChanged(
+        f"{infra} now leads to another Kubernetes cluster than the one that {cluster} was made in; "
+        "nothing was touched there.",
+        remedy=(
+            f"point the context back to it, or `whim down --purge {cluster}` to forget it "
+            "(what it left there stays there)"
+        ),
+    )
+
+
 Progress = Callable[[str], None]
 """Called with one sentence whenever what is waited for changes."""
 
@@ -187,8 +205,11 @@ class Infra(Protocol):
         """What accelerators there are, from a cache of known age; never raises an InfraError. Waits at most `patience`
         seconds for a newer answer, then takes an older one or says why there is none."""
 
-    async def identity(self) -> str:
-        """What tells this infrastructure from another under the same name (law: bind records to it)."""
+    async def identity(self, like: str = "") -> str:
+        """What tells this infrastructure from another under the same name (law: bind records to it). `like` is what was
+        recorded: the answer is of the same sort, although more or less may be read now, or it raises why it cannot
+        be. What is given
+        a `ClusterSpec` with another identity raises `IdentityChanged`, and touches nothing."""
 
     def things(self, spec: ClusterSpec) -> Sequence[Thing]:
         """Everything that `ensure` would create. No call; something was asked of the infra before."""
@@ -203,6 +224,9 @@ class Infra(Protocol):
     async def remove(self, spec: ClusterSpec, progress: Progress, timeout: float) -> Observation:
         """Delete everything of the cluster (also what only its labels tell) and wait until it is seen gone.
         What is still there after `timeout` seconds is in the answer."""
+
+    async def named(self, things: Sequence[Thing]) -> Sequence[Thing]:
+        """Which of these names are taken, whatever carries them; with the labels that it has now."""
 
     def node(self, spec: ClusterSpec, rank: int) -> Node:
         """The road to one node. No call is made here."""

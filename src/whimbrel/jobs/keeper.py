@@ -19,13 +19,14 @@ from typing import TypeVar
 from sqlalchemy import Connection
 from sqlalchemy.exc import OperationalError
 
-from whimbrel.infra.base import Infra
+from whimbrel.infra.base import Infra, Observation
 from whimbrel.jobs import records
 from whimbrel.jobs.attend import Around, Attendance
 from whimbrel.jobs.logstore import JobLog, LogStore
 from whimbrel.jobs.outcome import Rank, judge, placement_of, ranks_of
 from whimbrel.jobs.pulse import Pulse
 from whimbrel.jobs.queue import Occupied, Placement, never_fits, pack
+from whimbrel.jobs.seen import note
 from whimbrel.jobs.sight import Sight
 from whimbrel.jobs.vault import Vault
 from whimbrel.model.errors import InfraError, WhimError
@@ -74,7 +75,7 @@ class Keeper:
         self._fence = fence
         self._pulse = Pulse()
         self._running: dict[int, _Running] = {}
-        self._sight = Sight(cluster, desk.infra_of)
+        self._sight = Sight(cluster, desk.infra_of, self._saw)
         self._trouble = ""
 
     def wake(self) -> None:
@@ -293,6 +294,12 @@ class Keeper:
             except InfraError as error:
                 await self._on_trouble(error)
                 await asyncio.sleep(POLL)
+
+    async def _saw(self, seen: Observation) -> None:
+        """A node that is gone is gone for `status` too."""
+        row = self._cluster
+        if not seen.running:
+            await self._write(lambda connection: note(connection, row, seen))
 
     async def _on_started(self, job: JobRow) -> None:
         def note(connection: Connection) -> None:

@@ -7,7 +7,7 @@ The length of `rank-N.log` is the offset at which following that rank goes on af
 has to be recorded.
 
 Files are read and written in threads of their own, so that a slow disk costs only logs. Who follows takes
-`JobLog.next()`, reads, and waits for it. Rotation and retention are not done here.
+`JobLog.next()`, reads, and waits for it. When a log is old enough to be forgotten is not decided here.
 """
 
 from __future__ import annotations
@@ -43,6 +43,10 @@ class LogStore:
     def job(self, cluster_uid: str, job_id: int | str) -> JobLog:
         """The log of one job, or of a setup (by its id on the nodes). Nothing is opened."""
         return JobLog(self, self._root / cluster_uid / str(job_id), f"{cluster_uid}/{job_id}")
+
+    async def forget(self, cluster_uid: str) -> None:
+        """Delete all logs of a cluster."""
+        await self.in_thread(lambda: shutil.rmtree(self._root / cluster_uid, ignore_errors=True))
 
     def close(self) -> None:
         """Let the threads end; what was handed to them is still written."""
@@ -94,10 +98,6 @@ class JobLog:
     async def writer(self, ranks: int) -> LogWriter:
         """Open the log for appending; after a crash it first completes what was only half written."""
         return await self._store.in_thread(lambda: LogWriter(self, self._store, ranks))
-
-    async def remove(self) -> None:
-        """Delete the log."""
-        await self._store.in_thread(lambda: shutil.rmtree(self.directory, ignore_errors=True))
 
 
 class LogWriter:

@@ -36,6 +36,7 @@ def spec_of(cluster: ClusterRow) -> ClusterSpec:
         shape=shape_of(cluster),
         user=cluster.user,
         namespace=cluster.namespace,
+        identity=cluster.identity,
     )
 
 

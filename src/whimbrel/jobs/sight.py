@@ -11,9 +11,9 @@ import logging
 import time
 from collections.abc import Awaitable, Callable
 
-from whimbrel.infra.base import Infra, Observation
+from whimbrel.infra.base import Infra, Observation, moved
 from whimbrel.jobs import records
-from whimbrel.model.errors import IdentityChanged, InfraError
+from whimbrel.model.errors import InfraError
 from whimbrel.store.clusters import ClusterRow
 
 logger = logging.getLogger(__name__)
@@ -27,9 +27,16 @@ LOOK = 8.0
 class Sight:
     """Looks at one cluster."""
 
-    def __init__(self, cluster: ClusterRow, infra_of: Callable[[ClusterRow], Awaitable[Infra]]) -> None:
+    def __init__(
+        self,
+        cluster: ClusterRow,
+        infra_of: Callable[[ClusterRow], Awaitable[Infra]],
+        saw: Callable[[Observation], Awaitable[None]] | None = None,
+    ) -> None:
+        """`saw` is told of each look: what was learned here belongs into the record."""
         self._cluster = cluster
         self._infra_of = infra_of
+        self._saw = saw
         self._lock = asyncio.Lock()
         self._seen: Observation | None = None
         self._seen_at = 0.0
@@ -60,16 +67,12 @@ class Sight:
                 await same_place(infra, self._cluster)
                 self._seen = await infra.observe(records.spec_of(self._cluster))
                 self._seen_at = time.monotonic()
+                if self._saw is not None:
+                    await self._saw(self._seen)
             return self._seen
 
 
 async def same_place(infra: Infra, cluster: ClusterRow) -> None:
     """Raise `IdentityChanged` unless the infrastructure is the one in which the cluster was made."""
-    if cluster.identity and await infra.identity() != cluster.identity:
-        raise IdentityChanged(
-            f"{cluster.infra} now leads to another Kubernetes cluster than the one that {cluster.name} was made in.",
-            remedy=(
-                f"point the context back to it, or `whim down --purge {cluster.name}` to forget it "
-                "(what it left there stays there)"
-            ),
-        )
+    if cluster.identity and await infra.identity(cluster.identity) != cluster.identity:
+        raise moved(cluster.infra, cluster.name)

@@ -7,6 +7,7 @@
     ├── NotFound               no such cluster, job or request
     │   └── JobNotFound
     ├── Conflict               another operation or an existing cluster is in the way
+    ├── Unsupported            what the infrastructure cannot do at all
     ├── Cancelled              the request was cancelled
     ├── SetupFailed            the task's setup ended with a non-zero code
     ├── ServerUnavailable      the API server cannot be started or does not answer
@@ -17,6 +18,7 @@
         ├── KubeconfigInvalid      the kubeconfig cannot be read
         ├── DependencyMissing      a program that it needs (a credential plugin) is not installed
         ├── Unreachable            no answer within the deadline (refused, silent, DNS, TLS)
+        ├── Unavailable            it answers that it cannot at present (429, 5xx)
         ├── Unauthorized           the credentials are refused or expired
         ├── Forbidden              the credentials do not allow this
         ├── IdentityChanged        the context now leads to another Kubernetes cluster
@@ -105,6 +107,13 @@ class Conflict(WhimError):
     http_status = 409
 
 
+class Unsupported(WhimError):
+    """The infrastructure cannot do this."""
+
+    exit_code = ExitCode.INVALID
+    http_status = 422
+
+
 class Cancelled(WhimError):
     """The request was cancelled."""
 
@@ -167,6 +176,12 @@ class DependencyMissing(InfraError):
 
 class Unreachable(InfraError):
     """The infrastructure did not answer."""
+
+    exit_code = ExitCode.UNREACHABLE
+
+
+class Unavailable(InfraError):
+    """The infrastructure answers that it cannot at present."""
 
     exit_code = ExitCode.UNREACHABLE
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -102,6 +102,19 @@ def from_wire(wire: object) -> Task:
     )
 
 
+def override(
+    task: Task, over: Overrides, *, env: Mapping[str, str] | None = None, cwd: Path | None = None
+) -> Task:
+    """A task that was checked before, with options over it. Its own paths are not looked at: they may be those of
+    another day."""
+    reader = Reader("the options")
+    finisher = _Finisher(reader, os.environ if env is None else env, cwd or Path.cwd())
+    changed = finisher.over(task, over)
+    if reader.problems:
+        raise refuse(reader.problems)
+    return changed
+
+
 def _read(path: Path, shown: str) -> str:
     try:
         data = path.read_bytes() if path.stat().st_size <= LARGEST_FILE else None
@@ -172,6 +185,31 @@ class _Finisher:
             file_mounts=self._mounts(draft.file_mounts, envs),
             setup=draft.setup,
             run=over.run if over.run is not None else draft.run,
+        )
+
+    def over(self, task: Task, over: Overrides) -> Task:
+        given, resources = self._option(over), task.resources
+        envs = {**task.envs, **self._values({}, over.envs, "envs", "--env", {})}
+        if over.num_nodes is not None and not 1 <= over.num_nodes <= MOST_NODES:
+            self._refuse("--num-nodes", f"must be between 1 and {MOST_NODES}, found {over.num_nodes}")
+        workdir = task.workdir
+        if over.workdir is not None:
+            workdir = self._directory(Leaf(over.workdir, over.workdir), envs, "--workdir")
+        return replace(
+            task,
+            name=task.name if over.name is None else over.name,
+            workdir=workdir,
+            num_nodes=task.num_nodes if over.num_nodes is None else over.num_nodes,
+            resources=replace(
+                resources,
+                cpus=given.cpus or resources.cpus,
+                memory=given.memory or resources.memory,
+                accelerators=given.accelerators or resources.accelerators,
+                infra=given.infra or resources.infra,
+            ),
+            envs=envs,
+            secrets={**task.secrets, **self._values({}, over.secrets, "secrets", "--secret", {})},
+            run=task.run if over.run is None else over.run,
         )
 
     def _refuse(self, option: str, message: str, hint: str = "") -> None:
@@ -274,4 +312,4 @@ def substitute(text: str, envs: Mapping[str, str]) -> str:
     return re.sub(r"\$(?:\{(\w+)\}|(\w+))", lambda match: envs.get(match[1] or match[2], match[0]), text)
 
 
-__all__ = ["InvalidTask", "Overrides", "from_wire", "load_task", "substitute"]
+__all__ = ["InvalidTask", "Overrides", "from_wire", "load_task", "override", "substitute"]

@@ -55,6 +55,15 @@ class Ask:
         """The task without its secrets."""
         return replace(self.task, secrets={}).to_wire()
 
+    def sent(self) -> dict[str, Any]:
+        """What came with the task, as a cluster remembers it."""
+        return {
+            "workdir": self.workdir,
+            "mounts": dict(self.mounts),
+            "secret_names": list(self.secret_names),
+            "down": self.down,
+        }
+
     @property
     def wanted(self) -> str | None:
         """Where it shall run: what was chosen from the plan, else what the task says."""

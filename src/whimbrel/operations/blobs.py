@@ -29,7 +29,7 @@ T = TypeVar("T")
 PIECE = 1024 * 1024
 STREAM_IDLE = 60.0
 """Seconds that a client may pause while it sends."""
-KEEP = 14 * 24 * 3600.0
+KEEP = 7 * 24 * 3600.0
 """Seconds that a file is kept after it was last asked for."""
 UPLOADS = 8
 """Uploads at the same time; each has a thread, which mostly waits for its client."""

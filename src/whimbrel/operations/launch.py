@@ -102,6 +102,7 @@ class Launch:
                 now=run.now(),
                 autodown=ask.down,
                 namespace=namespace,
+                sent=ask.sent(),
             )
 
         return await run.write(add)
@@ -162,6 +163,7 @@ class Launch:
                 task=ask.task_wire(),
                 autodown=True if ask.down else None,
                 now=run.now(),
+                sent=ask.sent(),
             )
             row = clusters.get_uid(connection, cluster.uid)
             if row.status is ClusterStatus.DOWN:  # `local down` does not wait for us

@@ -31,6 +31,9 @@ from whimbrel.store import requests
 from whimbrel.store.clusters import ClusterRow
 
 DEADLINE = 24 * 3600.0
+MIB = 1024 * 1024
+HEAD, TAIL = MIB, 64 * 1024
+"""Bytes of a setup's output that become events of its request: of its beginning, and of its end when there is more."""
 _ALL_EVENTS = 1_000_000
 _GOODBYE = 4.0  # seconds for telling the nodes of a cancelled request
 
@@ -102,25 +105,43 @@ async def _run(run: Run, tools: Tools, cluster: ClusterRow, files: Sequence[JobF
 
 
 async def _tell(run: Run, log: JobLog, ended: asyncio.Event) -> None:
-    """Bring what the nodes print into the events of the request, each byte once, also after a restart."""
+    """Bring what the nodes print into the events of the request, each byte once, also after a restart. Of a setup
+    that prints without measure, that is its beginning and, once it has ended, its end."""
     told = await run.read(lambda connection: _told(connection, run.id))
     while True:
         changed = log.next()
         final = ended.is_set()
+        if told >= HEAD:
+            if not final:
+                run.report(
+                    f"setup goes on; it has printed over {HEAD // MIB} MiB, and its end is shown at the end"
+                )
+                await ended.wait()
+                continue
+            told = await _leave_out(run, log, told)
         data = await log.read(told)
         text, length = text_of(data, final=final)
         told += length
         if text:
-            await run.log(text)
+            await run.log(text, upto=told)
         elif final:
             return
         else:
             await changed.wait()
 
 
+async def _leave_out(run: Run, log: JobLog, told: int) -> int:
+    """Say what is not told of the middle; where to go on."""
+    begin = max(told, await log.size() - TAIL)
+    if begin > told:
+        cut = f"\n[{(begin - told) / MIB:.1f} MiB of setup's output are left out here; all of it is in {log.run_log}]\n"
+        await run.log(cut, upto=begin)
+    return begin
+
+
 def _told(connection: Connection, request: str) -> int:
     events = requests.events_after(connection, request, 0, _ALL_EVENTS)
-    return sum(len(event.data["text"].encode()) for event in events if event.kind == "log")
+    return max((event.data.get("upto", 0) for event in events if event.kind == "log"), default=0)
 
 
 async def _end(nodes: Sequence[Node], job_id: str) -> None:

@@ -42,6 +42,10 @@ __all__ = ["Engine", "EventPage", "LostLease", "Operation", "Run", "Stop"]
 logger = logging.getLogger(__name__)
 
 RETENTION = 30 * 86400.0
+WORKERS = 1000
+"""Requests that run at once. One that waits, for machines or an answer, costs a task and no thread, and what it may ask
+of an infrastructure at once is that one's guard's business: few workers would be a limit that all share, and sixteen
+launches waiting for machines of one context would keep everybody else waiting."""
 
 
 @dataclass(slots=True)
@@ -62,7 +66,7 @@ class Engine:
         operations: Mapping[str, Operation],
         server_id: str | None = None,
         *,
-        workers: int = 16,
+        workers: int = WORKERS,
         lease: float = 15.0,
         clock: Callable[[], float] | None = None,
     ) -> None:
@@ -333,7 +337,7 @@ class Engine:
             try:
                 await self._look_for_lost()
                 if time.monotonic() - pruned_at > 3600:
-                    await self._store.write(self._prune)
+                    await self._prune_all()
                     pruned_at = time.monotonic()
             except OperationalError as error:
                 logger.warning(
@@ -351,6 +355,12 @@ class Engine:
         """Our own leases first: a clock that was set, or a machine that slept, is no reason to lose our own work."""
         queue.renew(connection, held, now=self.now())
         return queue.reap(connection, by=self.server_id, now=self.now())
+
+    async def _prune_all(self) -> None:
+        while True:
+            if not await self._store.write(self._prune):
+                return
+            await asyncio.sleep(0.05)  # others want to write too
 
     def _prune(self, connection: Connection) -> int:
         return rows.prune(connection, finished_before=clock.moment(self.now()) - RETENTION)

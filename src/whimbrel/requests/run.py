@@ -131,12 +131,16 @@ class Run:
         self.report(message, **data)
         await self.flush()
 
-    async def log(self, text: str) -> None:
-        """Append text to the log of the request; stored when this returns."""
-        self._pending += [
+    async def log(self, text: str, *, upto: int | None = None) -> None:
+        """Append text to the log of the request; stored when this returns. `upto` says how far its source has been
+        told with it, for whoever carries on."""
+        new = [
             NewEvent(kind="log", data={"text": text[at : at + LARGEST_TEXT]})
             for at in range(0, len(text), LARGEST_TEXT)
         ]
+        if upto is not None and new:
+            new[-1] = NewEvent(kind="log", data={**new[-1].data, "upto": upto})
+        self._pending += new
         await self.flush()
 
     def report(self, message: str, **data: Any) -> None:

@@ -1,4 +1,4 @@
-"""Jobs on one node: prepare, start, follow, look, cancel, wipe; each is one exec.
+"""Jobs on one node: prepare, start and follow, read, cancel; each is one exec.
 
 A job is a directory in the spool of the node (`$HOME/.whimbrel/jobs/ID`): script, environment, log, who runs it,
 exit code. Its script starts at most once, whatever is asked how often, so that every request here may simply be
@@ -13,7 +13,7 @@ import asyncio
 import hashlib
 import re
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass, field
 
@@ -24,8 +24,7 @@ from whimbrel.runtime.conversation import Result, converse, run
 from whimbrel.runtime.shell import load
 
 __all__ = [
-    "JobFiles", "LogReader", "Result", "State", "cancel_job", "follow_job", "job_states", "prepare_job",
-    "read_log", "run", "start_job", "wipe_job",
+    "JobFiles", "LogReader", "Result", "State", "cancel_job", "follow_job", "prepare_job", "read_log", "run",
 ]  # fmt: skip
 
 FOLLOW_IDLE = 20.0  # the node gives a sign of life every 5 s
@@ -100,52 +99,11 @@ async def prepare_job(node: Node, job: JobFiles, *, timeout: float = 8.0) -> Non
     (await run(node, f"{_shell('job')}\n{script}", data=data, timeout=timeout)).check("preparing a job", node)
 
 
-async def start_job(node: Node, job: str | JobFiles, *, timeout: float = 8.0) -> State:
-    """Start a prepared job (an id), or prepare and start it in one exec (its files). Started before: so be it.
-    A stream that breaks is asked again until `timeout`."""
-    script, data = _starting(job)
-    body = f"{_shell('job', 'state')}\n{script}\nw_code=$?\nw_state_of {_id(job)}\nexit $w_code"
-    deadline = time.monotonic() + timeout
-    pause = 0.05
-    while True:
-        try:
-            result = await run(node, body, data=data, timeout=max(0.1, deadline - time.monotonic()))
-            break
-        except (NodeLost, Unreachable):
-            if time.monotonic() + pause >= deadline:
-                raise
-            await asyncio.sleep(pause)
-            pause = min(1.0, pause * 2)
-    if result.exit_code == 44:
-        raise JobNotFound(f"job {_id(job)} has not been prepared on node {node.name}")
-    result.check(f"starting job {_id(job)}", node)
-    return _only_state(result, node)
-
-
 async def cancel_job(node: Node, job_id: str, *, grace: float = 10.0, timeout: float | None = None) -> State:
     """TERM to all processes of the job, KILL after `grace` seconds; a job that was not started never will be."""
     body = f"{_shell('state', 'cancel')}\nw_cancel {_id(job_id)} {max(0, round(grace))}"
     result = await run(node, body, timeout=grace + 15.0 if timeout is None else timeout)
     return _only_state(result.check(f"cancelling job {job_id}", node), node)
-
-
-async def job_states(
-    node: Node, job_ids: Sequence[str] | None = None, *, timeout: float = 5.0
-) -> dict[str, State]:
-    """The states of these jobs, or of all in the spool, in one exec."""
-    if job_ids is not None and not job_ids:
-        return {}
-    body = f"{_shell('state')}\nw_states {' '.join(map(_id, job_ids or ()))}"
-    result = (await run(node, body, timeout=timeout)).check("looking at jobs", node)
-    return {state.job_id: state for state in parse_states(result.stdout.decode("utf-8", "replace"))}
-
-
-async def wipe_job(node: Node, job_id: str, *, timeout: float = 8.0) -> None:
-    """Remove everything of a job that has ended from the node."""
-    result = await run(node, f"{_shell('state')}\nw_wipe {_id(job_id)}", timeout=timeout)
-    if result.exit_code == 5:
-        raise InfraRefused(f"job {job_id} is running on node {node.name}", remedy="cancel it first")
-    result.check(f"wiping job {job_id}", node)
 
 
 class LogReader:

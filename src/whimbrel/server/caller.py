@@ -22,6 +22,7 @@ class Caller:
     version: str
     kubeconfig: tuple[str, ...]
     idempotency_key: str | None
+    host: str = ""  # the machine that it runs on
 
 
 def caller_of(request: Request) -> Caller:
@@ -35,6 +36,7 @@ def caller_of(request: Request) -> Caller:
         version=request.headers.get("x-whimbrel-version", ""),
         kubeconfig=tuple(paths) or (os.path.expanduser("~/.kube/config"),),
         idempotency_key=_key(request.headers.get("idempotency-key")),
+        host=request.headers.get("x-whimbrel-host", "")[:253],
     )
 
 

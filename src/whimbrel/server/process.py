@@ -90,7 +90,9 @@ def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
     try:
         import uvloop
     except Exception:
-        logger.warning("uvloop is installed and cannot be imported; asyncio's own loop is used", exc_info=True)
+        logger.warning(
+            "uvloop is installed and cannot be imported; asyncio's own loop is used", exc_info=True
+        )
         return None
     return uvloop.new_event_loop
 

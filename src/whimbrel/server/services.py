@@ -28,6 +28,9 @@ from whimbrel.operations.exec import Exec
 from whimbrel.operations.launch import Launch
 from whimbrel.operations.local_down import LocalDown
 from whimbrel.operations.local_up import LocalUp
+from whimbrel.operations.lookout import look_out
+from whimbrel.operations.reaping import Reap
+from whimbrel.operations.retention import forget_what_is_old
 from whimbrel.operations.tools import Places, Tools
 from whimbrel.requests.engine import Engine, Operation
 from whimbrel.runtime.pid1 import node_command
@@ -41,7 +44,6 @@ from whimbrel.store.engine import Store
 
 logger = logging.getLogger(__name__)
 
-SWEEP_EVERY = 24 * 3600.0
 CLOSE = 0.5
 """Seconds for closing connections that lead out."""
 
@@ -99,12 +101,13 @@ class Services:
             Down(tools),
             LocalUp(tools),
             LocalDown(tools),
+            Reap(tools),
         ]
         server_id = f"{os.getpid()}-{uuid.uuid4().hex[:12]}"
         engine = Engine(store, {operation.kind: operation for operation in operations}, server_id)
 
         async def take_down(cluster: ClusterRow) -> None:
-            body = {"cluster": cluster.name, "purge": False}
+            body = {"cluster": cluster.name, "purge": False, "origin": "autodown"}
             await engine.submit(records.DOWN, records.subject(cluster.name), body, cluster.user)
 
         desk = Desk(store=store, infra_of=tools.infra_of, logs=tools.logs, vault=tools.vault)
@@ -126,7 +129,8 @@ class Services:
         for name, part in (
             ("the request engine", self.engine.join()),
             ("the job reconciler", self.jobs.join()),
-            ("the sweeper", self._sweep()),
+            ("the sweeper", forget_what_is_old(self.tools)),
+            ("the lookout", look_out(self.tools)),
             ("the watchdog of the loop", self.watchdog.run()),
         ):
             self._watchers.append(asyncio.create_task(self._watch(name, part, broken), name=f"watch {name}"))
@@ -162,14 +166,3 @@ class Services:
             logger.exception("%s failed", name, extra={"action": "part-failed"})
         if not self.drain.draining.is_set():
             broken(f"{name} ended")
-
-    async def _sweep(self) -> None:
-        while True:
-            try:
-                removed = await self.tools.blobs.sweep()
-            except OSError as error:
-                logger.warning("old files were not removed: %s", error, extra={"action": "sweep-failed"})
-                removed = 0
-            if removed:
-                logger.info("removed %d files that nobody has asked for in a long time", removed)
-            await asyncio.sleep(SWEEP_EVERY)

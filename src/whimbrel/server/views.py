@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from whimbrel.infra.base import NodeShape, Offer
@@ -12,6 +12,8 @@ from whimbrel.model.status import JobStatus
 from whimbrel.store.clusters import ClusterRow
 from whimbrel.store.jobs import JobRow
 from whimbrel.store.requests import Event, Request
+from whimbrel.store.things import LedgerEntry
+from whimbrel.store.tombstones import Tombstone
 
 _WAITING = (JobStatus.PENDING, JobStatus.STARTING)
 
@@ -43,6 +45,40 @@ def cluster(row: ClusterRow, counts: Mapping[JobStatus, int], guard: GuardView |
         "last_error": row.last_error,
         "nodes": row.nodes,
         "infra_state": (guard or GuardView(state="closed")).to_wire(),
+    }
+
+
+def tombstone(row: Tombstone, ledger: Sequence[LedgerEntry]) -> dict[str, Any]:
+    """One tombstone, with the names and labels of what may be left."""
+    return {
+        "name": row.name,
+        "id": row.cluster_uid[:8],
+        "uid": row.cluster_uid,
+        "infra": row.infra,
+        "identity": row.identity,
+        "namespace": row.namespace,
+        "num_nodes": row.num_nodes,
+        "resources": resources(NodeShape(**row.shape)),
+        "task": row.task,
+        "user": row.user,
+        "created_at": row.created_at,
+        "buried_at": row.buried_at,
+        "buried_by": row.buried_by,
+        "request": row.request,
+        "reason": row.reason,
+        "reaped_at": row.reaped_at,
+        "reaped_by": row.reaped_by,
+        "left": [
+            {
+                "kind": entry.kind,
+                "namespace": entry.namespace,
+                "name": entry.name,
+                "labels": entry.labels,
+                "last_seen_at": entry.last_seen_at,
+            }
+            for entry in ledger
+            if entry.state == "forgotten"
+        ],
     }
 
 

@@ -154,11 +154,6 @@ def started(
     _change(connection, cluster_uid, id, **values)
 
 
-def set_ranks(connection: Connection, cluster_uid: str, id: int, ranks: Sequence[Mapping[str, Any]]) -> None:
-    """Where each rank is: exit code, log offset."""
-    _change(connection, cluster_uid, id, ranks=[dict(rank) for rank in ranks])
-
-
 def set_log_bytes(connection: Connection, cluster_uid: str, id: int, log_bytes: int) -> None:
     """The length of the merged log (also of a job that has ended: its last lines come after)."""
     connection.execute(

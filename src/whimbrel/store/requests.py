@@ -224,10 +224,11 @@ def events_after(connection: Connection, id: str, after: int, limit: int = 500) 
     return [Event(**row._asdict()) for row in rows]
 
 
-def prune(connection: Connection, *, finished_before: Moment) -> int:
-    """Drop finished requests with their steps and events; how many there were. The ledger of things stays."""
-    gone = connection.execute(delete(requests).where(requests.c.finished_at < moment(finished_before)))
-    return gone.rowcount
+def prune(connection: Connection, *, finished_before: Moment, limit: int = 50) -> int:
+    """Drop some finished requests with their steps and events; how many. The ledger of things stays."""
+    old = select(requests.c.id).where(requests.c.finished_at < moment(finished_before))
+    some = old.order_by(requests.c.finished_at).limit(limit).scalar_subquery()
+    return connection.execute(delete(requests).where(requests.c.id.in_(some))).rowcount
 
 
 def in_state(*states: RequestState) -> ColumnElement[bool]:

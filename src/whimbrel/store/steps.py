@@ -45,12 +45,6 @@ def find(connection: Connection, request: str, name: str) -> Step | None:
     return _step(row) if row is not None else None
 
 
-def of_request(connection: Connection, request: str) -> list[Step]:
-    """All steps of a request, in the order in which they were first intended."""
-    rows = connection.execute(select(steps).where(steps.c.request == request).order_by(steps.c.started_at))
-    return [_step(row) for row in rows]
-
-
 def intend(connection: Connection, request: str, name: str, *, deadline: float, now: Moment) -> str:
     """Write that the step is about to be attempted, for `deadline` seconds; its token."""
     token = f"{request}-{name}"

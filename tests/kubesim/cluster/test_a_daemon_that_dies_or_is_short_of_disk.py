@@ -77,6 +77,14 @@ class Load:
         self.in_doubt: set[str] = set()
         self.newest = 0
         self._numbers = itertools.count()
+        self._wanted = 0
+        self._reached = asyncio.Event()
+
+    async def reach(self, revision: int) -> None:
+        """Wait until this revision has been answered."""
+        self._wanted = revision
+        self._reached.clear()
+        await self._reached.wait()
 
     async def write(self, api: Client) -> None:
         """One writer, until the daemon is gone."""
@@ -100,6 +108,8 @@ class Load:
         revision = int(obj["metadata"]["resourceVersion"])
         self.answered[name] = revision
         self.newest = max(self.newest, revision)
+        if self.newest >= self._wanted:
+            self._reached.set()
 
 
 async def follow(api: Client, start: str, seen: list[tuple[int, str, str]], caught_up: asyncio.Event) -> None:
@@ -131,8 +141,7 @@ async def test_kill_9_under_sixteen_writers_loses_nothing_and_watches_go_on_wher
             async with client() as api, asyncio.TaskGroup() as writers:
                 for _ in range(WRITERS):
                     writers.create_task(load.write(api))
-                while load.newest < before + 300:
-                    await asyncio.sleep(0.01)
+                await load.reach(before + 300)
                 daemon = daemon_of(paths)
                 daemon.send(signal.SIGKILL)
             assert await asyncio.to_thread(wait_gone, [daemon], 10) == []
@@ -202,18 +211,19 @@ async def test_without_room_writes_are_refused_with_a_reason_and_reads_and_watch
 
         await write("first")
         with no_room(daemon_of(paths), paths.store):
-            in_a_row, number = 0, 0
+            refusals: list[ApiError] = []
+            number = itertools.count()
             while (
-                in_a_row < 5
-            ):  # a refusal makes the store put its files in order, which may make room once more
+                len(refusals) < 5
+            ):  # a refusal makes the store put its files in order: that may make room again
                 try:
-                    await write(f"until-it-is-full-{(number := number + 1)}")
-                    in_a_row = 0
+                    await write(f"until-it-is-full-{next(number)}")
+                    refusals.clear()
                 except ApiError as refusal:
-                    in_a_row += 1
-                    assert (refusal.code, refusal.reason) == (507, "InsufficientStorage")
-                    assert "the disk refused the write" in str(refusal)
-                    assert "free space on the disk" in str(refusal)
+                    refusals.append(refusal)
+            assert {(refusal.code, refusal.reason) for refusal in refusals} == {(507, "InsufficientStorage")}
+            assert "the disk refused the write" in str(refusals[0])
+            assert "free space on the disk" in str(refusals[0])
             read = await api.get(CONFIG_MAPS, "first", "default")
             assert read["metadata"]["resourceVersion"] == kept["first"]
             listed = await api.list(CONFIG_MAPS, "default", label_selector="written")

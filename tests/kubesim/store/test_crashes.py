@@ -185,7 +185,9 @@ def test_a_flipped_byte_in_the_tail_costs_nothing_that_was_acknowledged_before_i
     chance = random.Random(seed)
     with folder() as directory:
         recorded = asyncio.run(record(history, directory, limits))
-    for start in range(WAL_HEADER, len(recorded.log), FRAME):
+    for start in range(
+        WAL_HEADER, len(recorded.log) - FRAME + 1, FRAME
+    ):  # the last frame may be half written
         torn = bytearray(recorded.log)
         torn[start + chance.randrange(FRAME)] ^= 1 << chance.randrange(8)
         recover(recorded, recorded.database, bytes(torn), recorded.promised(start))

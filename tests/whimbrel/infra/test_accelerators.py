@@ -106,7 +106,7 @@ def test_each_cloud_and_driver_is_understood_and_its_own_labels_select_the_machi
     shape = NodeShape(cpus=1, accelerator=kind, accelerator_count=4)
     asked = capacity.accelerator_for([capacity.machine(machine)], shape)
     assert asked
-    assert list(asked.selectors) == [labels]
+    assert dict(asked.selector) == labels
 
 
 def test_a_machine_without_accelerators_has_none_whatever_its_labels() -> None:

@@ -16,7 +16,8 @@ from whimbrel.infra.base import ClusterSpec
 from whimbrel.infra.kubernetes.contexts import Contexts
 from whimbrel.infra.kubernetes.infra import KubernetesInfra
 from whimbrel.infra.kubernetes.settings import KubernetesSettings
-from whimbrel.model.errors import InfraError, Unreachable
+from whimbrel.model.errors import InfraError, NodeLost, Unavailable, Unreachable
+from whimbrel.model.exitcodes import ExitCode
 
 from .conftest import KUBECONFIG
 
@@ -78,6 +79,21 @@ async def test_an_endpoint_that_answers_with_an_error_is_told_with_it(
             await infra.observe(one)
     assert not isinstance(caught.value, Unreachable)
     assert caught.value.remedy
+
+
+@pytest.mark.parametrize("code", [429, 500, 503])
+@pytest.mark.parametrize(("headers", "when"), [({}, "in a moment"), ({"retry-after": "30"}, "in 30 s")])
+async def test_an_endpoint_that_cannot_at_present_says_when_to_try_again(
+    code: int, headers: dict[str, str], when: str, tmp_path: Path, one: ClusterSpec
+) -> None:
+    async with broken("status", code=code, headers=headers) as url, at(url, tmp_path) as infra:
+        with pytest.raises(Unavailable, match=f"{code}") as caught:
+            await infra.observe(one)
+        assert caught.value.exit_code == ExitCode.UNREACHABLE
+        assert caught.value.remedy == f"try again {when}"
+        with pytest.raises(NodeLost):
+            async with infra.node(one, 0).exec(["sh"]):
+                raise AssertionError
 
 
 async def test_remove_and_ensure_on_a_silent_endpoint_end(tmp_path: Path, one: ClusterSpec) -> None:

@@ -7,8 +7,8 @@ import pytest
 from sqlalchemy import Connection
 
 from whimbrel.infra.base import NodeState, Observation
+from whimbrel.jobs.seen import note
 from whimbrel.model.status import ClusterStatus
-from whimbrel.operations.refreshing import _note
 from whimbrel.store import clusters
 from whimbrel.store.engine import Store
 
@@ -39,7 +39,7 @@ async def test_a_look_that_began_before_a_launch_was_done_does_not_undo_it(store
             connection, before.uid, status=ClusterStatus.UP, nodes=[], now=3.0
         )
     )
-    await store.write(lambda connection: _note(connection, before, seen("pending")))
+    await store.write(lambda connection: note(connection, before, seen("pending")))
     after = await store.read(lambda connection: clusters.get(connection, "c1"))
     assert (after.status, after.last_error) == (ClusterStatus.UP, None)
 
@@ -53,6 +53,6 @@ async def test_what_is_seen_is_written_down_with_the_reason(store: Store) -> Non
     )
     for phase, status in (("absent", ClusterStatus.INIT), ("running", ClusterStatus.UP)):
         row = await store.read(lambda connection: clusters.get(connection, "c1"))
-        await store.write(lambda connection, row=row, phase=phase: _note(connection, row, seen(phase)))  # type: ignore[misc]
+        await store.write(lambda connection, row=row, phase=phase: note(connection, row, seen(phase)))  # type: ignore[misc]
         after = await store.read(lambda connection: clusters.get(connection, "c1"))
         assert (after.status, after.last_error is None) == (status, phase == "running")

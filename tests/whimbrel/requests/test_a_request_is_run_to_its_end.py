@@ -14,7 +14,7 @@ from sqlalchemy.exc import OperationalError
 from whimbrel.model.errors import Conflict, InvalidTask, NotFound, OutOfCapacity
 from whimbrel.model.status import RequestState
 from whimbrel.requests import run as run_module
-from whimbrel.requests.engine import Engine, Event, Run, Stop
+from whimbrel.requests.engine import WORKERS, Engine, Event, Run, Stop
 from whimbrel.store import requests, steps, things
 from whimbrel.store.engine import Store
 from whimbrel.store.tables import requests as requests_table
@@ -121,6 +121,32 @@ async def test_no_more_than_so_many_run_at_once(make: Make) -> None:
     for request in accepted:
         await ended(engine, request.id)
     assert max(most) <= 3
+
+
+async def test_hundreds_of_requests_that_wait_keep_nobody_else_waiting(make: Make) -> None:
+    waiting, answer = asyncio.Event(), asyncio.Event()
+    begun = 0
+
+    async def launch(run: Run) -> None:
+        nonlocal begun
+        begun += 1
+        if begun == 100:
+            waiting.set()
+        await answer.wait()
+
+    async def exec_(run: Run) -> None:
+        assert not answer.is_set()
+
+    engine = await make(launch=launch, exec=exec_, _workers=WORKERS)
+    stuck = [(await engine.submit("launch", f"s{n}", {}, "me")).id for n in range(100)]
+    async with asyncio.timeout(30):
+        await waiting.wait()
+    other = await ended(engine, (await engine.submit("exec", "another", {}, "me")).id)
+    assert other.state is RequestState.SUCCEEDED
+    assert len(engine.running) == 100
+    answer.set()
+    for id in stuck:
+        await ended(engine, id)
 
 
 async def test_an_intent_and_its_ledger_rows_are_stored_before_the_action(make: Make, store: Store) -> None:

@@ -9,8 +9,9 @@ import pytest
 
 from whimbrel.model.errors import InfraError, InfraRefused, NodeLost
 from whimbrel.runtime.gang import GangEnd, cancel_gang, follow_gang, run_gang
-from whimbrel.runtime.spool import JobFiles, job_states
+from whimbrel.runtime.spool import JobFiles
 
+from .driving import job_states
 from .local_node import LocalNode, make_path
 
 pytestmark = pytest.mark.anyio

@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 
 from whimbrel.runtime.pid1 import node_command
-from whimbrel.runtime.spool import JobFiles, start_job
+from whimbrel.runtime.spool import JobFiles
 
+from .driving import start_job
 from .local_node import LocalNode, LocalStream, eventually
 
 pytestmark = pytest.mark.anyio

@@ -9,20 +9,18 @@ from pathlib import Path
 
 import pytest
 
-from whimbrel.model.errors import InfraRefused, InvalidTask, JobNotFound, NodeLost
+from whimbrel.model.errors import InvalidTask, JobNotFound, NodeLost
 from whimbrel.runtime.spool import (
     JobFiles,
     LogReader,
     State,
     cancel_job,
     follow_job,
-    job_states,
     prepare_job,
     read_log,
-    start_job,
-    wipe_job,
 )
 
+from .driving import job_states, start_job
 from .local_node import LocalNode, eventually, make_path, processes_of
 
 pytestmark = pytest.mark.anyio
@@ -327,16 +325,6 @@ async def test_following_a_job_that_is_not_there_says_so(node: LocalNode) -> Non
     reader = read_log(node, "9", follow=True)
     assert await collect(reader) == b""
     assert reader.state == State(job_id="9")
-
-
-async def test_wiping_removes_everything_but_only_of_a_job_that_has_ended(node: LocalNode) -> None:
-    await start_job(node, JobFiles(id="1", script="echo up\nsleep 100\n"))
-    await until(node, "1", "up")
-    with pytest.raises(InfraRefused, match="running"):
-        await wipe_job(node, "1")
-    await cancel_job(node, "1", grace=5)
-    await wipe_job(node, "1")
-    assert await job_states(node) == {}
 
 
 @pytest.mark.parametrize("job_id", ["", "../x", "a b", ".hidden", "a/b", "x" * 200, "a;b"])

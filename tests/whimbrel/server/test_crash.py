@@ -106,11 +106,27 @@ def test_a_node_that_vanishes_fails_its_job_and_a_launch_makes_it_again(server: 
     text, end = server.logs("c1")
     assert (text, end["status"]) == ("up\n", "FAILED_DRIVER")
     assert "is gone" in end["reason"]
-    listing = server.get("clusters?refresh=1")
-    (cluster,) = listing["clusters"]
+    (cluster,) = server.get("clusters")["clusters"]  # the keeper saw it, and nobody asked for a refresh
     assert (cluster["status"], cluster["last_error"]["code"]) == ("INIT", "NodeLost")
     server.output_of(server.launch("c1", "echo back"))
     assert server.logs("c1", 2)[0] == "back\n"
+
+
+def test_a_node_that_vanishes_while_nothing_runs_is_noticed_without_being_asked(server: Server) -> None:
+    server.output_of(server.launch("c1", None))
+    server.world.add("two")
+    server.output_of(server.launch("c2", None, infra="k8s/two"))
+    (server.world.root / "two" / "fault").write_text("silent")
+    (home,) = (server.world.root / "one" / "nodes").iterdir()
+    home.rename(server.world.root / "away")
+
+    def one() -> dict[str, Any]:
+        found: dict[str, Any] = server.get("clusters?name=c1")["clusters"][0]
+        return found
+
+    server.until(lambda: one()["status"] == "INIT", "the record says that it does not run")
+    assert one()["last_error"]["code"] == "NodeLost"
+    assert server.get("clusters?name=c2")["clusters"][0]["status"] == "UP", "silence proves nothing"
 
 
 def test_a_node_that_only_does_not_answer_loses_nothing(server: Server) -> None:

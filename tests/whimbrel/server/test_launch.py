@@ -1,6 +1,7 @@
 """Launch, exec, queue, cancel, down: the whole way through a real server, real shells and a fake world."""
 
 import json
+import re
 import uuid
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from whimbrel.model.errors import (
     JobNotFound,
     NotFound,
     OutOfCapacity,
+    SetupFailed,
 )
 
 EIGHT = {"cpus": "8", "memory": None, "accelerators": None, "infra": None}
@@ -104,6 +106,22 @@ def test_the_queue_is_first_in_first_out_and_packs_by_cpus(server: Server) -> No
     server.until(lambda: server.job("c1", 3)["status"] == "CANCELLED", "the last job is cancelled")
     server.until(lambda: server.job("c1", 2)["status"] == "CANCELLED", "the running job is cancelled")
     assert server.logs("c1", 3)[1]["reason"] == "it was cancelled before it started"
+
+
+def test_a_setup_that_prints_without_measure_is_told_at_its_beginning_and_end(server: Server) -> None:
+    setup = "echo first; head -c 3000000 /dev/zero | tr '\\0' x | fold -w 99; echo; echo last; exit 3"
+    request = server.launch("c1", setup=setup)
+    with pytest.raises(SetupFailed):
+        server.output_raises(request)
+    frames = list(server.frames(f"/api/v1/requests/{request}/events"))
+    text = "".join(frame["data"]["text"] for frame in frames if frame["kind"] == "log")
+    assert text.startswith("first\n")
+    assert text.endswith("last\n")
+    assert len(text) < 1_300_000
+    assert "MiB of setup's output are left out here" in text
+    whole = re.search(r"all of it is in (\S+)\]", text)
+    assert whole
+    assert len(Path(whole[1]).read_text()) > 3_000_000
 
 
 def test_a_request_behind_another_one_says_which(server: Server) -> None:

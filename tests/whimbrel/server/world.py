@@ -3,7 +3,7 @@
 Because it is on disk, it outlives a server that is killed, like a Kubernetes does. Faults are files that a
 test writes: `fault` in a context ("silent", "refused"), `hold` (nodes are created, but do not run as long as
 it is there), `sticky` (nothing is deleted), `stuck` (a thread hangs for 30 s). `made.log` has a line for each
-node that was created.
+node that was created. `unlabelled` has the names of nodes that lost their labels.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ from whimbrel.infra.base import (
     Offer,
     Progress,
     Thing,
+    moved,
 )
 from whimbrel.infra.guard import GuardView
 from whimbrel.model.errors import ContextNotFound, NodeLost, Unreachable
@@ -159,7 +160,7 @@ class FakeInfra:
     async def accelerators(self, patience: float) -> Inventory:
         return Inventory(infra=self.name)
 
-    async def identity(self) -> str:
+    async def identity(self, like: str = "") -> str:
         await self._answer()
         return (self._directory / "identity").read_text()
 
@@ -190,12 +191,16 @@ class FakeInfra:
 
     async def observe(self, spec: ClusterSpec) -> Observation:
         await self._answer()
+        mark = self._directory / "identity"
+        if spec.identity and mark.exists() and spec.identity != mark.read_text():
+            raise moved(self.name, spec.name)
         nodes = [
             NodeState(
                 rank=rank,
                 name=self._home(spec, rank).name,
-                phase="running" if self._home(spec, rank).exists() else "absent",
+                phase="running" if self._ours(spec, rank) else "absent",
                 ip=f"127.0.0.{rank + 1}",
+                message="nobody may delete it" if (self._directory / "sticky").exists() else "",
             )
             for rank in range(spec.num_nodes)
         ]
@@ -205,10 +210,21 @@ class FakeInfra:
         await self._answer()
         if not (self._directory / "sticky").exists():
             for rank in range(spec.num_nodes):
+                if not self._ours(spec, rank):
+                    continue
                 home = self._home(spec, rank)
                 kill_processes(home)
                 _remove(home)
         return await self.observe(spec)
+
+    async def named(self, things: Sequence[Thing]) -> Sequence[Thing]:
+        await self._answer()
+        return [thing for thing in things if (self._directory / "nodes" / thing.name).exists()]
+
+    def _ours(self, spec: ClusterSpec, rank: int) -> bool:
+        home = self._home(spec, rank)
+        marks = self._directory / "unlabelled"
+        return home.exists() and not (marks.exists() and home.name in marks.read_text())
 
     def node(self, spec: ClusterSpec, rank: int) -> FakeNode:
         return FakeNode(self._home(spec, rank), self._directory)

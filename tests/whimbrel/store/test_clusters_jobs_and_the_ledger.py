@@ -127,7 +127,6 @@ def test_a_job_that_has_ended_stays_as_it_ended_and_has_no_secrets(connection: C
     assert jobs.end(connection, "u1", 1, status=JobStatus.FAILED, reason="exit code 3", now=5.0)
     assert not jobs.end(connection, "u1", 1, status=JobStatus.SUCCEEDED, reason="", now=6.0)
     jobs.set_status(connection, "u1", 1, JobStatus.RUNNING)
-    jobs.set_ranks(connection, "u1", 1, [])
     jobs.set_log_bytes(connection, "u1", 1, 77)
     row = jobs.get(connection, "u1", 1)
     assert (row.status, row.reason, row.ended_at, row.ranks) == (

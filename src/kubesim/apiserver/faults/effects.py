@@ -19,6 +19,7 @@ from kubesim.apiserver.faults import statuses
 from kubesim.apiserver.faults.active import Fault
 from kubesim.apiserver.faults.matching import Seen
 from kubesim.apiserver.requests import Reply
+from kubesim.apiserver.turns import Turns
 
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
@@ -158,7 +159,7 @@ async def _hang(fault: Fault, struck: Struck) -> None:
 
 async def _status(fault: Fault, struck: Struck) -> None:
     await _applied(fault, struck)
-    await send_reply(refusal(fault, struck.seen), False, struck.send)
+    await send_reply(refusal(fault, struck.seen), False, struck.send, Turns())
 
 
 def refusal(fault: Fault, seen: Seen) -> Reply:
@@ -182,7 +183,7 @@ async def _garbage(fault: Fault, struck: Struck) -> None:
     reply = Reply(parts=(_noise(fault.dice()),))
     if how == "html":
         reply = Reply(parts=(_PORTAL,), content_type="text/html; charset=utf-8")
-    await send_reply(reply, False, struck.send)
+    await send_reply(reply, False, struck.send, Turns())
 
 
 def _noise(dice: random.Random) -> bytes:

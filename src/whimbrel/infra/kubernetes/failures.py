@@ -81,7 +81,8 @@ def _from_api(infra: str, what: str, error: kube.ApiError) -> errors.InfraError:
     if isinstance(error, kube.NotFound):
         return errors.InfraRefused(message)
     if isinstance(error, kube.ServerError | kube.TooManyRequests):
-        return errors.InfraRefused(
-            f"{infra} failed at {what} ({error.code}): {error.message}", remedy="try again"
+        when = f"in {error.retry_after:.0f} s" if error.retry_after else "in a moment"
+        return errors.Unavailable(
+            f"{infra} failed at {what} ({error.code}): {error.message}", remedy=f"try again {when}"
         )
     return errors.InfraRefused(message, remedy=error.remedy)

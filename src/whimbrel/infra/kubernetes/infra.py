@@ -12,8 +12,19 @@ from collections.abc import Sequence
 
 import kubewire.errors as kube
 from kubewire.client import Client
+from kubewire.connection import Connection
 from kubewire.resources import NAMESPACES, PODS
-from whimbrel.infra.base import Check, ClusterSpec, Inventory, NodeShape, Observation, Offer, Progress, Thing
+from whimbrel.infra.base import (
+    Check,
+    ClusterSpec,
+    Inventory,
+    NodeShape,
+    Observation,
+    Offer,
+    Progress,
+    Thing,
+    moved,
+)
 from whimbrel.infra.guard import GuardView
 from whimbrel.infra.kubernetes import capacity, pods, reasons
 from whimbrel.infra.kubernetes.capacity import Machine
@@ -30,6 +41,9 @@ from whimbrel.model.names import node_name
 
 CHECK_BUDGET = 5.5
 _FIRST_LOOK, _LAST_LOOK = 0.05, 1.0
+_BY_SERVER = "server-"  # what an identity begins with that is not a UID
+_SAME = 5.0
+"""Seconds for which it is taken for the same cluster, over the same connection, by what only looks or runs."""
 
 
 class KubernetesInfra:
@@ -48,6 +62,7 @@ class KubernetesInfra:
         self._link = Link(self.name, context, contexts, settings, opener=opener)
         self._objects = Objects(self._link)
         self._census = Census(self._link)
+        self._identified: tuple[Connection, str, float] | None = None
 
     @property
     def breaker(self) -> GuardView:
@@ -143,18 +158,39 @@ class KubernetesInfra:
         return await self._census.accelerators(patience)
 
     @understood
-    async def identity(self) -> str:
+    async def identity(self, like: str = "") -> str:
         """See `Infra`: the UID of kube-system; where that may not be read, the server and its CA."""
+        asked = await self._link.connection()
 
         async def action(client: Client) -> str:
             try:
-                return str((await client.get(NAMESPACES, "kube-system"))["metadata"]["uid"])
+                uid = str((await client.get(NAMESPACES, "kube-system"))["metadata"]["uid"])
             except (kube.Forbidden, kube.NotFound):
-                connection = await self._link.connection()
-                mark = f"{connection.server}\n{connection.ca_data!r}{connection.ca_file}"
-                return f"server-{hashlib.sha256(mark.encode()).hexdigest()[:32]}"
+                if like and not like.startswith(_BY_SERVER):
+                    raise
+            else:
+                if not like.startswith(_BY_SERVER):
+                    return uid
+            connection = await self._link.connection()
+            mark = f"{connection.server}\n{connection.ca_data!r}{connection.ca_file}"
+            return f"{_BY_SERVER}{hashlib.sha256(mark.encode()).hexdigest()[:32]}"
 
-        return await self._link.call("reading its identity", action, timeout=self._settings.deadlines.read)
+        found = await self._link.call("reading its identity", action, timeout=self._settings.deadlines.read)
+        self._identified = (asked, found, time.monotonic())
+        return found
+
+    async def _same(self, spec: ClusterSpec, *, age: float = 0.0) -> None:
+        """Raise `IdentityChanged` unless this is where the cluster was made. An identity that was read over the same
+        connection within `age` seconds is good enough for what destroys nothing."""
+        if not spec.identity:
+            return
+        known = self._identified
+        if known is None or time.monotonic() - known[2] > age or known[0] != await self._link.connection():
+            found = await self.identity(spec.identity)
+        else:
+            found = known[1]
+        if found != spec.identity:
+            raise moved(self.name, spec.name)
 
     def things(self, spec: ClusterSpec) -> Sequence[Thing]:
         """See `Infra`."""
@@ -163,6 +199,7 @@ class KubernetesInfra:
     @understood
     async def ensure(self, spec: ClusterSpec, progress: Progress, timeout: float) -> Observation:
         """See `Infra`."""
+        await self._same(spec)
         deadline = time.monotonic() + timeout
         found = await self._without_ended(spec, await self._objects.find(spec), progress, deadline)
         await self._create_missing(spec, found, progress)
@@ -178,12 +215,14 @@ class KubernetesInfra:
     @understood
     async def observe(self, spec: ClusterSpec) -> Observation:
         """See `Infra`."""
+        await self._same(spec, age=_SAME)
         return self._observation(spec, await self._objects.find(spec))
 
     @understood
     async def remove(self, spec: ClusterSpec, progress: Progress, timeout: float) -> Observation:
         """See `Infra`. Asks for the deletion of what it sees, looks again, until nothing is seen or the time is
         over; what was refused is told with the node or thing that it kept."""
+        await self._same(spec)
         deadline = time.monotonic() + timeout
         pause, said = _FIRST_LOOK, ""
         refused: dict[str, InfraError] = {}
@@ -206,8 +245,16 @@ class KubernetesInfra:
     def node(self, spec: ClusterSpec, rank: int) -> KubernetesNode:
         """See `Infra`."""
         return KubernetesNode(
-            self._link, node_name(spec.name, spec.uid, rank), lambda: self._objects.namespace(spec)
+            self._link,
+            node_name(spec.name, spec.uid, rank),
+            lambda: self._objects.namespace(spec),
+            lambda: self._same(spec, age=_SAME),
         )
+
+    @understood
+    async def named(self, things: Sequence[Thing]) -> Sequence[Thing]:
+        """See `Infra`."""
+        return await self._objects.named(things)
 
     async def _version(self) -> str:
         deadlines = self._settings.deadlines
@@ -289,7 +336,8 @@ class KubernetesInfra:
                 state = reasons.with_message(state, refused[state.name].message)
             states.append(state)
         others = [thing_of(spec, self.name, obj) for obj in found.others]
-        return Observation(nodes=states, at=time.time(), others=others)
+        why = {name: error.message for name, error in (refused or {}).items()}
+        return Observation(nodes=states, at=time.time(), others=others, refused=why)
 
     async def _with_what_is_free(self, error: OutOfCapacity, spec: ClusterSpec) -> OutOfCapacity:
         """The same error with how much is free, where we may look; it only explains."""

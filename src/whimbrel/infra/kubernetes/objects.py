@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import kubewire.errors as kube
@@ -112,6 +112,25 @@ class Objects:
             elif isinstance(outcome, BaseException):
                 raise outcome
         return refused
+
+    async def named(self, things: Sequence[Thing]) -> list[Thing]:
+        """Which of these names are taken, with the labels of what has them."""
+        await self._link.connection()
+        found = await asyncio.gather(*(self._named(thing) for thing in things if thing.kind in _KINDS))
+        return [thing for thing in found if thing is not None]
+
+    async def _named(self, thing: Thing) -> Thing | None:
+        async def action(client: Client) -> Thing | None:
+            try:
+                there = await client.get(_KINDS[thing.kind], thing.name, thing.namespace)
+            except kube.NotFound:
+                return None
+            return replace(thing, labels=dict(there["metadata"].get("labels") or {}))
+
+        async with self._turns:
+            return await self._link.call(
+                f"looking for {thing.kind} {thing.name}", action, timeout=self._link.settings.deadlines.read
+            )
 
     async def events_of(self, pod: Mapping[str, Any]) -> list[Mapping[str, Any]]:
         """The events about a pod; none when they cannot be had: they only explain."""

@@ -21,27 +21,3 @@ w_state_of() {
   w_size "$d/log"
   printf 'state %s %s %s %s %s %s %s %s %s %s\n' "$1" "$p" "$s" "$r" "$c" "$lost" "$x" "$t0" "$t1" "$size"
 }
-
-
-w_states() {
-  if [ $# = 0 ]; then
-    for j in "$w_jobs"/*/; do
-      [ -d "$j" ] || continue
-      j=${j%/}
-      w_state_of "${j##*/}"
-    done
-    return 0
-  fi
-  for j in "$@"; do w_state_of "$j"; done
-}
-
-# Everything of a job that has ended, its secrets first.
-w_wipe() {
-  for j in "$@"; do
-    w_line=$(w_state_of "$j")
-    case $w_line in
-      "state $j "?" "?" 1 "*) return 5 ;;
-    esac
-    rm -f "$w_jobs/$j/env" && rm -rf "${w_jobs:?}/$j" || return 1
-  done
-}

@@ -17,6 +17,7 @@ from whimbrel.operations.blobs import is_digest
 from whimbrel.operations.choosing import choose_place
 from whimbrel.operations.exec import check_usable, refuse_misfits
 from whimbrel.operations.refreshing import refresh
+from whimbrel.operations.stopping import refuse_stop
 from whimbrel.server import views
 from whimbrel.server.bodies import DownBody, FilesBody, LaunchBody, PlanBody
 from whimbrel.server.caller import Caller, From, With
@@ -128,7 +129,7 @@ async def down(services: With, caller: From, name: str, body: DownBody) -> dict[
 
     await services.tools.store.read(known)
     subject = records.subject(name)
-    content = {"cluster": name, "purge": body.purge}
+    content = {"cluster": name, "purge": body.purge, "origin": caller.host}
     request = await services.engine.submit(
         records.DOWN, subject, content, caller.user, caller.idempotency_key
     )
@@ -137,6 +138,13 @@ async def down(services: With, caller: From, name: str, body: DownBody) -> dict[
         if other.seq < request.seq and (other.kind != records.DOWN or body.purge):
             await services.engine.cancel(other.id, actor=caller.user, reason="the cluster is taken down")
     return {"request_id": request.id}
+
+
+@router.post("/clusters/{name}/stop")
+async def stop(services: With, name: str) -> dict[str, Any]:
+    """Keep the cluster's disks and give back its machines: no infrastructure of this version can."""
+    row = await services.tools.store.read(lambda connection: clusters.get(connection, name))
+    raise refuse_stop(row)
 
 
 @router.get("/clusters")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -15,6 +16,8 @@ from whimbrel.operations.surveying import survey
 from whimbrel.server.bodies import CheckBody
 from whimbrel.server.caller import Caller, From, With
 from whimbrel.server.services import Services
+from whimbrel.store import tombstones
+from whimbrel.store.tombstones import Tombstone
 
 router = APIRouter(prefix="/api/v1")
 
@@ -31,7 +34,9 @@ async def check(services: With, caller: From, body: CheckBody) -> dict[str, Any]
         names.update(dict.fromkeys(await places.candidates(wanted, caller.kubeconfig)))
     results = await asyncio.gather(*(_check(services, caller, name) for name in names))
     errors = [*services.tools.places.warnings(caller.kubeconfig), *await _of_the_configuration(services)]
-    return {"results": [asdict(result) for result in results], "errors": errors}
+    stones = await services.tools.store.read(tombstones.standing)
+    answers = [{**asdict(result), "leftovers": _leftovers(result, stones)} for result in results]
+    return {"results": answers, "errors": errors}
 
 
 async def _of_the_configuration(services: Services) -> list[dict[str, Any]]:
@@ -61,6 +66,13 @@ async def gpus(services: With, caller: From, body: CheckBody) -> dict[str, Any]:
             errors.append(error.to_wire())
     found = await survey(places, names, caller.kubeconfig)
     return {"infras": [asdict(one) for one in found], "errors": errors}
+
+
+def _leftovers(check: Check, stones: Sequence[Tombstone]) -> int:
+    """How many purged clusters may have left something there, now that it answers."""
+    if not check.identity:
+        return 0
+    return sum(stone.identity == check.identity for stone in stones)
 
 
 async def _check(services: Services, caller: Caller, name: str) -> Check:
@@ -98,6 +110,6 @@ async def local_down(services: With, caller: From) -> dict[str, Any]:
 
 
 async def _local(services: Services, caller: Caller, kind: str) -> dict[str, Any]:
-    body = {"kubeconfig": list(caller.kubeconfig)}
+    body = {"kubeconfig": list(caller.kubeconfig), "origin": caller.host}
     request = await services.engine.submit(kind, "local", body, caller.user, caller.idempotency_key)
     return {"request_id": request.id}
