@@ -50,10 +50,7 @@ PLUGINS = {
 }
 
 
-CODES = {
-    "plugin-missing": ExitCode.DEPENDENCY_MISSING,
-    **dict.fromkeys(("status-429", "status-500", "status-503"), ExitCode.FAILED),
-}
+CODES = {"plugin-missing": ExitCode.DEPENDENCY_MISSING}
 """Exit codes other than "it did not answer"."""
 
 
