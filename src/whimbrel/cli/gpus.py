@@ -74,9 +74,10 @@ def _wanted(text: str | None) -> tuple[str | None, int]:
 def _ask(infra: Sequence[str], say: Say) -> tuple[dict[str, Any], str]:
     """What there is, and what the user could do to see more."""
     if not infra and not any(os.path.exists(path) for path in kubeconfig_paths()):
+        named = os.environ.get("KUBECONFIG")
+        why = f"KUBECONFIG names {named}, which does not exist" if named else "No kubeconfig was found"
         return {"infras": [], "errors": []}, (
-            "No kubeconfig was found, so these are the accelerators that are known; `whim local up` starts a "
-            "Kubernetes on this machine."
+            f"{why}, so these are the accelerators that are known; `whim local up` starts a Kubernetes on this machine."
         )
     from whimbrel.client import sdk  # which a newcomer without a kubeconfig does not need
 

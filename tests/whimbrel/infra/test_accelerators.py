@@ -182,6 +182,15 @@ async def test_without_the_right_to_list_machines_the_reason_is_said(
     assert "listing its machines" in found.error
 
 
+@pytest.mark.anyio
+async def test_a_server_that_keeps_its_version_to_itself_is_asked_for_its_machines_all_the_same(
+    infra: KubernetesInfra, api: FakeApi
+) -> None:
+    api.put("nodes", "", gpu_node("g1", {"nvidia.com/gpu.product": "NVIDIA-L4"}))
+    api.refuse = lambda method, path: status(403, "Forbidden", "no") if path == "/version" else None
+    assert [one.node for one in (await infra.accelerators(2.0)).machines] == ["g1"]
+
+
 def test_the_catalogue_knows_every_accelerator_that_a_task_can_name() -> None:
     assert len(gpus.KNOWN) == len(set(gpus.KNOWN)) > 80
     assert all(memory > 0 for names in gpus.CATALOGUE.values() for memory in names.values())
