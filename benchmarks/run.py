@@ -23,6 +23,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import infra
+import infra_hang
 import load
 import targets
 
@@ -217,6 +218,12 @@ def fresh_clusters(runs: int) -> Iterator[Row]:
     yield _row("end of such a cluster", "ms", ended, None)
 
 
+def hanging_contexts(home: Path, runs: int) -> Iterator[Row]:
+    """One healthy Kubernetes among contexts that hang."""
+    for what, unit, values, goal in infra_hang.figures(home, WHIM, KUBESIM, runs):
+        yield _row(what, unit, values, goal)
+
+
 def _create_pod(context: str, pod: dict[str, object]) -> None:
     import asyncio
 
@@ -303,7 +310,7 @@ def main() -> None:
     parser.add_argument("--kube-apiserver", metavar="PATH", help="run the load against this one as well")
     parser.add_argument("--etcd", metavar="PATH", help="the etcd for it")
     parser.add_argument(
-        "parts", nargs="*", choices=["cli", "server", "cluster", "fresh", "job", "infra", "load", []]
+        "parts", nargs="*", choices=["cli", "server", "cluster", "fresh", "job", "infra", "guard", "load", []]
     )
     options = parser.parse_args()
     if bool(options.kube_apiserver) != bool(options.etcd):
@@ -321,6 +328,7 @@ def main() -> None:
             "fresh": lambda: fresh_clusters(options.runs),
             "job": lambda: main_job(options.runs),
             "infra": lambda: broken_infra(home, options.runs),
+            "guard": lambda: hanging_contexts(home, options.runs),
             "load": lambda: api_load(home, binaries),
         }
         for name in options.parts or parts:

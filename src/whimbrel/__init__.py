@@ -30,6 +30,7 @@ if TYPE_CHECKING:
         copy_to,
         down,
         exec,
+        gpus,
         launch,
         local_down,
         local_up,
@@ -47,7 +48,7 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "whimbrel.client.sdk": (
-        "Request api_info api_start api_stop cancel check copy_from copy_to down exec launch local_down local_up "
+        "Request api_info api_start api_stop cancel check copy_from copy_to down exec gpus launch local_down local_up "
         "logs plan queue requests status"
     ),
     "whimbrel.model.errors": "WhimError",
@@ -78,6 +79,7 @@ __all__ = [
     "copy_to",
     "down",
     "exec",
+    "gpus",
     "launch",
     "load_task",
     "local_down",

@@ -12,9 +12,8 @@ from typing import Any
 
 import click
 
-from whimbrel.cli.output import print_json, print_table, progress
-from whimbrel.client import sdk
-from whimbrel.client.http import kubeconfig_paths
+from whimbrel.cli.output import Say, print_json, print_table, progress
+from whimbrel.client.home import kubeconfig_paths
 from whimbrel.model import gpus as model
 from whimbrel.model.errors import InvalidTask, NotFound, WhimError
 from whimbrel.model.exitcodes import ExitCode
@@ -72,13 +71,16 @@ def _wanted(text: str | None) -> tuple[str | None, int]:
     return model.canonical(name), int(number)
 
 
-def _ask(infra: Sequence[str], say: sdk.Say) -> tuple[dict[str, Any], str]:
+def _ask(infra: Sequence[str], say: Say) -> tuple[dict[str, Any], str]:
     """What there is, and what the user could do to see more."""
     if not infra and not any(os.path.exists(path) for path in kubeconfig_paths()):
+        named = os.environ.get("KUBECONFIG")
+        why = f"KUBECONFIG names {named}, which does not exist" if named else "No kubeconfig was found"
         return {"infras": [], "errors": []}, (
-            "No kubeconfig was found, so these are the accelerators that are known; `whim local up` starts a "
-            "Kubernetes on this machine."
+            f"{why}, so these are the accelerators that are known; `whim local up` starts a Kubernetes on this machine."
         )
+    from whimbrel.client import sdk  # which a newcomer without a kubeconfig does not need
+
     try:
         say("asking every infrastructure")
         answer = sdk.gpus(infra, say)

@@ -1,7 +1,7 @@
 """What all commands print alike: tables that fit the screen, ages, JSON, and progress on stderr.
 
-Results go to stdout, everything else to stderr, so that output can be piped. rich is imported only where a table or
-a spinner is really shown.
+Results go to stdout, everything else to stderr, so that output can be piped. Tables are written here, because they
+are what people wait for; rich is imported only where a spinner is really shown.
 """
 
 from __future__ import annotations
@@ -29,24 +29,44 @@ def print_json(data: Any) -> None:
 
 def print_table(columns: Sequence[str], rows: Sequence[Sequence[object]], *, err: bool = False) -> None:
     """Rows under headings, cut to the width of the screen; whole where there is no screen."""
-    from rich import box
-    from rich.console import Console
-    from rich.table import Table
-
     stream = sys.stderr if err else sys.stdout
-    cells = [["-" if cell in (None, "") else str(cell) for cell in row] for row in rows]
-    width = shutil.get_terminal_size((80, 24)).columns
-    if not stream.isatty():
-        width = max(width, sum(max(map(len, column)) + 2 for column in zip(columns, *cells, strict=True)))
-    table = Table(
-        box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0)
-    )
-    for name, *column in zip(columns, *cells, strict=True):
-        whole = None if name in _SHRINK else max(map(len, (name, *column)))
-        table.add_column(name, no_wrap=True, overflow="ellipsis", min_width=whole)
-    for row in cells:
-        table.add_row(*row)
-    Console(width=width, file=stream, highlight=False, markup=False, emoji=False).print(table)
+    cells = [[_printable(cell) for cell in row] for row in rows]
+    widths = [max(map(len, column)) for column in zip(columns, *cells, strict=True)]
+    on_screen = stream.isatty()
+    if on_screen:
+        _shrink(columns, widths, shutil.get_terminal_size((80, 24)).columns)
+    heading = _line(columns, widths)
+    click.secho(heading, bold=True, err=err)
+    click.echo("─" * (sum(widths) + len(_GAP) * (len(widths) - 1)), err=err)
+    click.echo("".join(f"{_line(row, widths)}\n" for row in cells), nl=False, err=err)
+
+
+_GAP = "   "
+_NARROWEST = 8
+
+
+def _printable(cell: object) -> str:
+    """One line without control characters: what a cell holds may come from a cluster."""
+    text = "-" if cell in (None, "") else str(cell)
+    return text if text.isprintable() else "".join(c if c.isprintable() else " " for c in text)
+
+
+def _line(cells: Sequence[str], widths: Sequence[int]) -> str:
+    cut = [
+        cell if len(cell) <= width else cell[: width - 1] + "…"
+        for cell, width in zip(cells, widths, strict=True)
+    ]
+    return _GAP.join(cell.ljust(width) for cell, width in zip(cut, widths, strict=True)).rstrip()
+
+
+def _shrink(columns: Sequence[str], widths: list[int], screen: int) -> None:
+    """Take from the widest of the columns that may give way, until the table fits or none has anything to give."""
+    able = [index for index, name in enumerate(columns) if name in _SHRINK]
+    while able and sum(widths) + len(_GAP) * (len(widths) - 1) > screen:
+        widest = max(able, key=lambda index: widths[index])
+        if widths[widest] <= _NARROWEST:
+            return
+        widths[widest] -= 1
 
 
 def age(at: float | None, now: float | None = None) -> str:

@@ -1,6 +1,7 @@
 """Where whimbrel keeps its state on this machine, and what the local server says of itself there.
 
-Only paths and the reading of `server.json` live here. Starting and replacing a server is `whimbrel.client.local`.
+Only paths (also those of kubeconfigs) and the reading of `server.json` live here. Starting and replacing a server is
+`whimbrel.client.local`.
 """
 
 from __future__ import annotations
@@ -21,6 +22,13 @@ def state_directories() -> frozenset[Path]:
     """Where whimbrel and kubesim keep databases and keys: never part of what a task takes along."""
     kubesim = Path(os.environ.get("KUBESIM_HOME") or Path.home() / ".kubesim").expanduser().absolute()
     return frozenset({whimbrel_home(), kubesim})
+
+
+def kubeconfig_paths() -> list[str]:
+    """The kubeconfig files that this client sees, absolute (law: a local request carries them)."""
+    configured = os.environ.get("KUBECONFIG", "")
+    paths = [part for part in configured.split(os.pathsep) if part] or [os.path.expanduser("~/.kube/config")]
+    return [os.path.abspath(os.path.expanduser(path)) for path in paths]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

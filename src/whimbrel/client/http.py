@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import whimbrel
-from whimbrel.client.home import whimbrel_home
+from whimbrel.client.home import kubeconfig_paths, whimbrel_home
 from whimbrel.model.errors import ServerUnavailable, WhimError, from_wire
 
 READ_DEADLINE = 20.0  # seconds; the server bounds its own work below this
@@ -56,13 +56,6 @@ def _connect(sock: socket.socket, path: str) -> None:
             if time.monotonic() > deadline:
                 raise
             time.sleep(0.01)
-
-
-def kubeconfig_paths() -> list[str]:
-    """The kubeconfig files that this client sees, absolute (law: a local request carries them)."""
-    configured = os.environ.get("KUBECONFIG", "")
-    paths = [part for part in configured.split(os.pathsep) if part] or [os.path.expanduser("~/.kube/config")]
-    return [os.path.abspath(os.path.expanduser(path)) for path in paths]
 
 
 def config_path() -> str:

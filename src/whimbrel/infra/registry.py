@@ -56,6 +56,7 @@ class Infras:
         self._node_command = tuple(node_command)
         self._read_config = config
         self._config = Config()
+        self._config_problem = ""
         self._adjust = adjust
         self._opener = opener
         self._contexts: dict[tuple[str, ...], Contexts] = {}
@@ -155,8 +156,13 @@ class Infras:
     async def _settings(self, context: str) -> KubernetesSettings:
         try:
             self._config = await self._read_config()
+            self._config_problem = ""
         except InvalidConfig as error:  # who asks for the configuration is told; what runs goes on
-            logger.warning("the configuration is not followed: %s", error, extra={"action": "config-invalid"})
+            if error.message != self._config_problem:
+                self._config_problem = error.message
+                logger.warning(
+                    "the configuration is not followed: %s", error, extra={"action": "config-invalid"}
+                )
         deadlines = Deadlines().override(self._config.of(context).deadlines)
         return self._adjust(context, KubernetesSettings(command=self._node_command, deadlines=deadlines))
 

@@ -20,6 +20,7 @@ from whimbrel.server.watchdog import Watchdog
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+_METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 _STATES = ("closed", "half-open", "open")
 
 
@@ -33,7 +34,8 @@ class Requests:
         self.running = 0
 
     def note(self, method: str, route: str, status: int, seconds: float) -> None:
-        """Count one."""
+        """Count one. What a client calls a method must not make a row of its own."""
+        method = method if method in _METHODS else "OTHER"
         self.counts[method, route, status] += 1
         row = self.buckets.setdefault(route, [0] * (len(BUCKETS) + 1))
         row[bisect_left(BUCKETS, seconds)] += 1

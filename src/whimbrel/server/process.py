@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import importlib.util
 import logging
 import os
 import resource
@@ -78,16 +79,25 @@ def _main(home: Home, places: Callable[[], Places] | None) -> NoReturn:
     home.write_record(address=f"unix:{address}", state="starting")
     listener = _listen(address)
     try:
-        import uvloop  # not on every platform
-
-        runner = asyncio.Runner(loop_factory=uvloop.new_event_loop)
-    except ImportError:
-        runner = asyncio.Runner()
-    try:
-        with runner:
+        with asyncio.Runner(loop_factory=_loop_factory()) as runner:
             runner.run(_serve(home, address, listener, places))
     finally:
         _leave_nothing(home, address)
+
+
+def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
+    """The faster loop, which is not there on every platform; asyncio's own does as well, also in place of one that is
+    installed and broken."""
+    if importlib.util.find_spec("uvloop") is None:
+        return None
+    try:
+        import uvloop
+    except Exception:
+        logger.warning(
+            "uvloop is installed and cannot be imported; asyncio's own loop is used", exc_info=True
+        )
+        return None
+    return uvloop.new_event_loop
 
 
 def _listen(path: Path) -> socket.socket:

@@ -153,3 +153,12 @@ def test_what_may_not_be_looked_at_is_shown_as_unknown(answer: list[dict[str, An
     answer.append(infra("k8s/a", machine("m1", "L4", 4, None)))
     lines = [line.split() for line in run()[1].stdout.splitlines()]
     assert ["k8s/a", "L4", "4", "1", "4", "?", "?", "now"] in lines
+
+
+def test_a_kubeconfig_that_is_named_and_not_there_is_told(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("KUBECONFIG", str(tmp_path / "slip"))
+    code, result = run()
+    assert code == 0
+    assert f"KUBECONFIG names {tmp_path / 'slip'}, which does not exist" in result.stderr

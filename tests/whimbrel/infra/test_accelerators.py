@@ -106,7 +106,7 @@ def test_each_cloud_and_driver_is_understood_and_its_own_labels_select_the_machi
     shape = NodeShape(cpus=1, accelerator=kind, accelerator_count=4)
     asked = capacity.accelerator_for([capacity.machine(machine)], shape)
     assert asked
-    assert list(asked.selectors) == [labels]
+    assert dict(asked.selector) == labels
 
 
 def test_a_machine_without_accelerators_has_none_whatever_its_labels() -> None:
@@ -180,6 +180,15 @@ async def test_without_the_right_to_list_machines_the_reason_is_said(
     found = await infra.accelerators(2.0)
     assert list(found.machines) == []
     assert "listing its machines" in found.error
+
+
+@pytest.mark.anyio
+async def test_a_server_that_keeps_its_version_to_itself_is_asked_for_its_machines_all_the_same(
+    infra: KubernetesInfra, api: FakeApi
+) -> None:
+    api.put("nodes", "", gpu_node("g1", {"nvidia.com/gpu.product": "NVIDIA-L4"}))
+    api.refuse = lambda method, path: status(403, "Forbidden", "no") if path == "/version" else None
+    assert [one.node for one in (await infra.accelerators(2.0)).machines] == ["g1"]
 
 
 def test_the_catalogue_knows_every_accelerator_that_a_task_can_name() -> None:

@@ -110,7 +110,7 @@ def test_a_pod_asks_for_accelerators_as_the_machines_call_them() -> None:
     asked = accelerator_for(machines, shape(1, gpu="h100", count=2))
     assert asked
     assert asked.resource == "nvidia.com/gpu"
-    assert list(asked.selectors) == [{"nvidia.com/gpu.product": "NVIDIA-H100-80GB-HBM3"}]
+    assert dict(asked.selector) == {"nvidia.com/gpu.product": "NVIDIA-H100-80GB-HBM3"}
     assert accelerator_for(machines, shape(1)) is None
 
 

@@ -155,9 +155,11 @@ def accelerator_for(machines: Sequence[Machine], shape: NodeShape) -> Accelerato
     if not ways:
         return None
     resource = max(ways, key=lambda name: sum(ways[name].values()))
+    selectors = [dict(labels) for labels in sorted(ways[resource])]
     return Accelerator(
         resource=resource,
-        selectors=[dict(labels) for labels in sorted(ways[resource])],
+        selector=selectors[0] if len(selectors) == 1 else {},
+        any_of=selectors if len(selectors) > 1 else (),
         tolerations=({"key": resource, "operator": "Exists"},),
     )
 

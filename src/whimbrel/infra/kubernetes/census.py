@@ -7,7 +7,9 @@ that answers nothing is known in the two seconds of a probe, not in the ten of a
 from __future__ import annotations
 
 import time
+from contextlib import suppress
 
+import kubewire.errors as kube
 from kubewire.client import Client
 from kubewire.resources import NODES, PODS
 from whimbrel.infra.base import Inventory
@@ -36,7 +38,8 @@ class Census:
         deadlines = self._link.settings.deadlines
 
         async def action() -> list[Machine]:
-            await client.version()
+            with suppress(kube.ApiError):  # a refusal is an answer as well
+                await client.version()
             found = await client.list(NODES, shrink=lambda node: {"machine": capacity.machine(node)})
             return [node["machine"] for node in found.items]
 

@@ -100,7 +100,7 @@ def accelerator_to_come(shape: NodeShape, provision: Provision) -> Accelerator |
     elif provision.autoscaler == "karpenter":
         selector = {"karpenter.k8s.aws/instance-gpu-name": shape.accelerator.lower()}
     tolerations = ({"key": _NVIDIA, "operator": "Exists"},)
-    return Accelerator(resource=_NVIDIA, selectors=[selector], tolerations=tolerations)
+    return Accelerator(resource=_NVIDIA, selector=selector, tolerations=tolerations)
 
 
 def _spec(provision: Provision) -> Mapping[str, Any]:

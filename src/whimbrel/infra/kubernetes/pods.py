@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from whimbrel.infra.base import ClusterSpec, Thing
@@ -38,9 +38,8 @@ class Accelerator:
     """How a pod asks for accelerators on the machines that have them."""
 
     resource: str  # "nvidia.com/gpu"
-    selectors: Sequence[
-        Mapping[str, str]
-    ]  # node labels that tell the kind; machines may tell it in several ways
+    selector: Mapping[str, str] = field(default_factory=dict)  # the node labels that tell the kind
+    any_of: Sequence[Mapping[str, str]] = ()  # instead, where machines tell it in several ways
     tolerations: Sequence[Mapping[str, Any]] = ()
 
 
@@ -227,8 +226,10 @@ def _template(spec: ClusterSpec, mount: Mount) -> dict[str, Any]:
 
 def _add_placement(body: dict[str, Any], accelerator: Accelerator | None, spot: Spot | None) -> None:
     tolerated: list[dict[str, Any]] = []
-    if accelerator and any(accelerator.selectors):
-        body |= _on_machines_with(accelerator.selectors)
+    if accelerator and accelerator.selector:
+        body["nodeSelector"] = dict(accelerator.selector)
+    if accelerator and accelerator.any_of:
+        body["affinity"] = _on_any_machine_with(accelerator.any_of)
     if accelerator:
         tolerated += [dict(toleration) for toleration in accelerator.tolerations]
     if spot:
@@ -238,10 +239,8 @@ def _add_placement(body: dict[str, Any], accelerator: Accelerator | None, spot: 
         body["tolerations"] = tolerated
 
 
-def _on_machines_with(selectors: Sequence[Mapping[str, str]]) -> dict[str, Any]:
-    """One way of telling the kind is a node selector, several are an affinity: whichever holds."""
-    if len(selectors) == 1:
-        return {"nodeSelector": dict(selectors[0])}
+def _on_any_machine_with(selectors: Sequence[Mapping[str, str]]) -> dict[str, Any]:
+    """The affinity of a pod to machines for which one of these holds; a node selector can say only one."""
     terms = [
         {
             "matchExpressions": [
@@ -251,7 +250,7 @@ def _on_machines_with(selectors: Sequence[Mapping[str, str]]) -> dict[str, Any]:
         for labels in selectors
     ]
     required = {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": terms}}
-    return {"affinity": {"nodeAffinity": required}}
+    return {"nodeAffinity": required}
 
 
 def _literal(text: str) -> str:
