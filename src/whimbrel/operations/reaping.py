@@ -81,6 +81,7 @@ async def look(tools: Tools, wanted: Sequence[str], kubeconfig: Paths) -> list[F
 async def _look_at(tools: Tools, place: _Place, stones: Sequence[Tombstone]) -> list[Found]:
     """Those of the tombstones that are of the cluster that this place leads to, and those that name the place."""
     found: list[Found] = []
+    named = [stone for stone in stones if stone.infra == place.infra]
     try:
         async with asyncio.timeout(LOOK):
             infra = await tools.places.get(place.infra, place.kubeconfig)
@@ -89,11 +90,11 @@ async def _look_at(tools: Tools, place: _Place, stones: Sequence[Tombstone]) -> 
                 if await infra.identity(like) == like:
                     found += await asyncio.gather(*(_leftovers(tools, infra, place, one) for one in some))
                 else:
-                    found += [_not_asked(place, one, _elsewhere(place)) for one in some]
+                    found += [_not_asked(place, one, _elsewhere(place)) for one in some if one in named]
     except (TimeoutError, WhimError) as error:
         known, told = _words(place, error), {one.stone.cluster_uid for one in found}
-        found += [_not_asked(place, stone, known) for stone in stones if stone.cluster_uid not in told]
-    return [one for one in found if one.error is None or one.stone.infra == place.infra]
+        found += [_not_asked(place, stone, known) for stone in named if stone.cluster_uid not in told]
+    return found
 
 
 def _elsewhere(place: _Place) -> IdentityChanged:

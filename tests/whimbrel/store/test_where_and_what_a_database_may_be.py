@@ -9,10 +9,10 @@ from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.migration import MigrationContext
-from sqlalchemy import Connection, create_engine, event
+from sqlalchemy import Connection, create_engine, event, text
 
 from whimbrel.model.errors import StoreUnusable
-from whimbrel.store import location, schema
+from whimbrel.store import location, schema, tombstones
 from whimbrel.store.engine import Store
 from whimbrel.store.tables import REVISION, metadata
 
@@ -88,16 +88,20 @@ def test_a_database_of_a_newer_whimbrel_is_refused(tmp_path: Path) -> None:
     assert "pip install --upgrade" in str(refused.value.remedy)
 
 
-def _migrated() -> Connection:
+def _migrated(revision: str = "head") -> Connection:
     """A database that was made by the migrations alone."""
     engine = create_engine("sqlite://")
     event.listen(engine, "connect", lambda driver, _: setattr(driver, "isolation_level", None))
     connection = engine.connect()
+    _upgrade(connection, revision)
+    return connection
+
+
+def _upgrade(connection: Connection, revision: str) -> None:
     config = Config()
     config.set_main_option("script_location", str(schema.MIGRATIONS))
     config.attributes["connection"] = connection
-    command.upgrade(config, "head")
-    return connection
+    command.upgrade(config, revision)
 
 
 def _shape(connection: Connection) -> dict[str, object]:
@@ -184,3 +188,33 @@ def test_a_migration_that_fails_leaves_the_old_schema(
         assert other.execute("SELECT version_num FROM alembic_version").fetchall() == [(REVISION,)]
         assert other.execute("SELECT 1 FROM sqlite_master WHERE name = 'workspaces'").fetchall() == []
     other.close()
+
+
+def test_what_was_purged_before_there_were_tombstones_gets_one() -> None:
+    """0003 makes them from closed clusters that have forgotten things."""
+    connection = _migrated("0002")
+    connection.execute(
+        text(
+            "INSERT INTO clusters (uid, name, status, infra, kubeconfig, num_nodes, shape, task, nodes, user,"
+            " created_at, closed_at) VALUES (:uid, 'c', 'DOWN', 'k8s/x', '[]', 1, '{}', '{\"run\": \"x\"}', '[]', 'me',"
+            " 1, 2)"
+        ),
+        [{"uid": "purged"}, {"uid": "removed"}],
+    )
+    connection.execute(
+        text(
+            "INSERT INTO things (token, infra, kind, namespace, name, labels, subject, cluster_uid, request, state,"
+            " created_at, changed_at, forgotten_by)"
+            " VALUES (:uid, 'k8s/x', 'Pod', 'd', 'p', '{}', 's', :uid, 'r', :state, 1, 2, :by)"
+        ),
+        [
+            {"uid": "purged", "state": "forgotten", "by": "me"},
+            {"uid": "removed", "state": "absent", "by": None},
+        ],
+    )
+    _upgrade(connection, "0003")
+    (stone,) = tombstones.standing(connection)
+    assert (stone.cluster_uid, stone.buried_by, stone.buried_at, stone.request) == ("purged", "me", 2.0, "r")
+    assert (stone.task, stone.sent) == ({"run": "x"}, {})
+    connection.close()
+    connection.engine.dispose()
