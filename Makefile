@@ -4,10 +4,10 @@ BIN := .venv/bin
 JOBS ?= auto
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint types contracts unit faults conformance bench format docs clean
+.PHONY: help demo test lint types contracts unit faults test-kubernetes conformance bench format docs clean
 
 help: ## show this
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
 
 .venv/installed: pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit("Whimbrel needs Python 3.11 or newer: make PYTHON=python3.12 ..." if sys.version_info < (3, 11) else 0)'
@@ -37,6 +37,10 @@ unit: .venv/installed ## the tests, in parallel
 
 faults: .venv/installed ## every command on every fault of a Kubernetes context (`unit` has the core of it)
 	$(BIN)/pytest -q -n $(JOBS) tests/faults
+
+test-kubernetes: .venv/installed ## the Kubernetes path on a cluster of yours: make test-kubernetes CONTEXT=name
+	@test -n "$(CONTEXT)" || { echo "name a context: make test-kubernetes CONTEXT=name" >&2; exit 2; }
+	WHIMBREL_TEST_CONTEXT="$(CONTEXT)" $(BIN)/pytest -q tests/anycluster
 
 conformance: .venv/installed ## kubesim against answers of a real Kubernetes (skips without the kit)
 	$(BIN)/python tests/kubesim/conformance/run.py

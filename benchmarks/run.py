@@ -22,6 +22,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+import infra
 import load
 import targets
 
@@ -260,6 +261,15 @@ def main_job(runs: int) -> Iterator[Row]:
     yield _row("exec of echo", "s", values, 0.7)
 
 
+def broken_infra(home: Path, runs: int) -> Iterator[Row]:
+    """`down` and `down --purge` where nothing answers."""
+    found = infra.deletions(WHIM, KUBESIM, home, min(runs, 3))
+    yield _row("down, the context hangs: refused", "s", found.refused, 10.0)
+    yield _row("down --purge, the context hangs", "s", found.purged, 10.0)
+    yield _row("down --purge, the same, breaker open", "s", found.purged_known, 2.0)
+    yield _row("down --purge, the context is gone", "s", found.gone, 1.0)
+
+
 def api_load(home: Path, binaries: tuple[str, str] | None) -> Iterator[Row]:
     """The load of 16 clients, 10,000 pods and 500 watchers."""
     goals = {"memory": 2000.0, "durable": 1200.0}
@@ -292,7 +302,9 @@ def main() -> None:
     parser.add_argument("--json", action="store_true", help="print JSON")
     parser.add_argument("--kube-apiserver", metavar="PATH", help="run the load against this one as well")
     parser.add_argument("--etcd", metavar="PATH", help="the etcd for it")
-    parser.add_argument("parts", nargs="*", choices=["cli", "server", "cluster", "fresh", "job", "load", []])
+    parser.add_argument(
+        "parts", nargs="*", choices=["cli", "server", "cluster", "fresh", "job", "infra", "load", []]
+    )
     options = parser.parse_args()
     if bool(options.kube_apiserver) != bool(options.etcd):
         parser.error("--kube-apiserver and --etcd go together")
@@ -308,6 +320,7 @@ def main() -> None:
             "cluster": lambda: kubesim_cluster(home, options.runs),
             "fresh": lambda: fresh_clusters(options.runs),
             "job": lambda: main_job(options.runs),
+            "infra": lambda: broken_infra(home, options.runs),
             "load": lambda: api_load(home, binaries),
         }
         for name in options.parts or parts:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
 from kubewire import exec as remote
@@ -72,8 +72,10 @@ class Client:
         field_selector: str | None = None,
         page_size: int = 500,
         resource_version: str | None = None,
+        shrink: Callable[[JsonObject], JsonObject] | None = None,
     ) -> ObjectList:
-        """A whole collection, read in pages; without a namespace, over all of them."""
+        """A whole collection, read in pages; without a namespace, over all of them. `shrink` leaves of each object, as
+        its page arrives, only what is needed: so that a hundred thousand pods need not be held at once."""
         pager = Pager(
             resource,
             namespace,
@@ -81,6 +83,7 @@ class Client:
             field_selector=field_selector,
             page_size=page_size,
             resource_version=resource_version,
+            shrink=shrink,
         )
         while (request := pager.next_request()) is not None:
             pager.feed(await self.transport.send(request, timeout=self.deadlines.page))

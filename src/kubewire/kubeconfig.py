@@ -107,6 +107,9 @@ class Kubeconfig:
     entries: Mapping[str, Entry]  # the contexts
     current: str | None
     missing: Sequence[Path] = ()
+    hidden: Sequence[
+        tuple[str, Path, Path]
+    ] = ()  # contexts that an earlier file has as well: name, used, hidden
     environ: Mapping[str, str] = field(default_factory=dict, repr=False)
 
     def contexts(self) -> list[str]:
@@ -155,6 +158,7 @@ def load(paths: Sequence[Path] | None = None, *, environ: Mapping[str, str] | No
     merged: dict[str, dict[str, Entry]] = {section: {} for section in _SECTIONS}
     current: str | None = None
     missing: list[Path] = []
+    hidden: list[tuple[str, Path, Path]] = []
     for path in (named.absolute() for named in (default_paths(environ) if paths is None else paths)):
         document = read_document(path)
         if document is None:
@@ -164,13 +168,16 @@ def load(paths: Sequence[Path] | None = None, *, environ: Mapping[str, str] | No
         current = current or top.text("current-context")
         for section in _SECTIONS:
             for name, body in _named(top, section):
-                merged[section].setdefault(name, Entry(body, path))
+                first = merged[section].setdefault(name, Entry(body, path))
+                if section == "contexts" and first.path != path:
+                    hidden.append((name, first.path, path))
     return Kubeconfig(
         clusters=merged["clusters"],
         users=merged["users"],
         entries=merged["contexts"],
         current=current,
         missing=missing,
+        hidden=hidden,
         environ=dict(environ),
     )
 
@@ -190,8 +197,8 @@ def read_document(path: Path) -> dict[str, Any] | None:
         document = yaml.load(text, _Loader)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark
-        where = f"line {mark.line + 1}, column {mark.column + 1}: " if mark is not None else ""
-        raise KubeconfigInvalid(path, f"{where}{error.problem or 'it is not YAML'}") from None
+        where = f"{path}:{mark.line + 1}:{mark.column + 1}" if mark is not None else path
+        raise KubeconfigInvalid(where, error.problem or "it is not YAML") from None
     except (yaml.YAMLError, ValueError) as error:
         raise KubeconfigInvalid(path, f"it is not YAML: {str(error).splitlines()[0]}") from None
     if document is None:

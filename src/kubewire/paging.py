@@ -6,6 +6,7 @@ When objects are big, the pages get smaller. When the continue token has expired
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from kubewire import requests
@@ -39,6 +40,7 @@ class Pager:
         field_selector: str | None = None,
         page_size: int = 500,
         resource_version: str | None = None,
+        shrink: Callable[[JsonObject], JsonObject] | None = None,
     ) -> None:
         if page_size < 1:
             raise ValueError("a page has at least one object")
@@ -49,6 +51,7 @@ class Pager:
         self._page_size = page_size
         self._limit = page_size
         self._wanted_version = resource_version
+        self._shrink = shrink
         self._items: list[JsonObject] = []
         self._version = ""
         self._token: str | None = None
@@ -89,7 +92,7 @@ class Pager:
             # a list leaves out what all its items have in common; an object that is sent back needs it
             item.setdefault("apiVersion", self._resource.api_version)
             item.setdefault("kind", self._resource.kind)
-        self._items += items
+        self._items += items if self._shrink is None else map(self._shrink, items)
         self._version = str(metadata.get("resourceVersion") or "")
         self._token = metadata.get("continue") or None
         self._done = self._token is None

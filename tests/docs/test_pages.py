@@ -37,7 +37,7 @@ def _pattern(expected: str) -> str:
     return escaped.replace(r"\.\.\.", ".*").replace(r"\ ", r"\s*")
 
 
-@pytest.mark.parametrize("page", ["docs/tutorial.md", "docs/kubesim/faults.md"])
+@pytest.mark.parametrize("page", ["docs/tutorial.md", "docs/deletion.md", "docs/kubesim/faults.md"])
 def test_a_tutorial_prints_what_it_says(page: str) -> None:
     """Every block of the page, in order, in a home of its own."""
     house = House.build()

@@ -89,6 +89,14 @@ COMMANDS: Mapping[str, Command] = {
         prints="removed",
         tells="may still cost money",
     ),
+    "stop": Command(
+        argv=lambda side: ("stop", "-y", side.cluster("kept")),
+        needs=Needs.DATABASE,
+        ends=(ExitCode.INVALID,),  # there is no stopping on Kubernetes
+    ),
+    "gpus list": Command(
+        argv=lambda side: ("gpus", "list", "--infra", side.infra), needs=Needs.CACHE, prints="VENDOR"
+    ),
     "check": Command(argv=lambda side: ("check", side.infra), needs=Needs.INFRA, prints="yes"),
     "api status": Command(argv=lambda side: ("api", "status"), needs=Needs.DATABASE, prints="cluster.launch"),
 }
@@ -105,8 +113,9 @@ def check_faulty(name: str, outcome: Outcome, defect: Defect, side: Side) -> Non
     command = COMMANDS[name]
     assert outcome.code is not None, f"{name} does not end: {outcome}"
     assert "Traceback" not in outcome.err, str(outcome)
-    code = defect.codes.get(name, defect.code)
-    from_cache = command.needs is Needs.CACHE and outcome.code == ExitCode.OK
+    code = defect.code
+    may_know = command.needs is Needs.CACHE or name in defect.known
+    from_cache = may_know and outcome.code == ExitCode.OK
     if code is ExitCode.OK or command.needs is Needs.DATABASE or from_cache:
         check_healthy(name, outcome)
         return

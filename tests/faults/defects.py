@@ -7,9 +7,9 @@ site's gate, in plain TCP or inside of TLS that the client trusts; some are kube
 from __future__ import annotations
 
 import ssl
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from faults.gate import Passage, Relay, dripping, silence, through, without_end
@@ -31,8 +31,8 @@ class Defect:
     words: str = ""
     core: bool = False
     """Part of `make test`; the others are in `make faults`."""
-    codes: Mapping[str, ExitCode] = field(default_factory=dict)
-    """Commands that end in another way than the others."""
+    known: Sequence[str] = ()
+    """Commands to which what was learned shortly before will do here."""
 
 
 # ------------------------------------------------------------ behind the gate
@@ -199,5 +199,7 @@ DEFECTS: Mapping[str, Defect] = {
     "watches-cut": Defect(begin=of_kubesim("cut", after=0.05), code=OK),
     "watches-expired": Defect(begin=of_kubesim("cut", after=0.05, how="expired"), code=OK),
     "slow-lists": Defect(begin=of_kubesim("delay", delay=0.5, verbs=["list"]), code=OK),
-    "lists-too-slow": Defect(begin=of_kubesim("delay", delay=6.0, verbs=["list"]), words="did not answer"),
+    "lists-too-slow": Defect(
+        begin=of_kubesim("delay", delay=6.0, verbs=["list"]), words="did not answer", known=["check"]
+    ),
 }

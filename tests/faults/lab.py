@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import json
 import subprocess
 import sys
 import threading
 import time
+import uuid
 from collections.abc import Coroutine, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractAsyncContextManager, contextmanager
@@ -26,9 +26,10 @@ from e2e.house import House, eventually
 from faults.gate import Gate
 from kubewire.kubeconfig import load
 from kubewire.opening import open_client
-from kubewire.requests import Request
 from kubewire.resources import PODS, Resource
 from kubewire.testing.pki import Authority
+from whimbrel.client.http import Http
+from whimbrel.model.task import Amount, Resources, Task
 
 T = TypeVar("T")
 
@@ -117,6 +118,7 @@ class Lab:
         self.port = 0  # of the real API server
         self.upstream_ca = b""
         self._made = 0
+        self._address = ""
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="laboratory")
         self._server: subprocess.Popen[bytes] | None = None
@@ -148,7 +150,9 @@ class Lab:
             command, env=self.house.env, stdin=subprocess.DEVNULL, start_new_session=True
         )
         eventually(lambda: self.house.run("whim", "api", "info").returncode == 0, "the API server answers")
-        assert self.house.server_pid == self._server.pid
+        info = self.house.json("api", "info")
+        assert info["pid"] == self._server.pid
+        self._address = info["address"].removeprefix("unix:")
 
     @property
     def server_pid(self) -> int:
@@ -186,18 +190,9 @@ class Lab:
                     "subjects": [{"kind": "ServiceAccount", "name": "lab", "namespace": "default"}],
                 },
             )
-            answer = await client.raw(
-                Request(
-                    method="POST",
-                    path=accounts.path("default", "lab", "token"),
-                    headers={"content-type": "application/json"},
-                    body=json.dumps(
-                        {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": {}}
-                    ).encode(),
-                ),
-                5,
-            )
-            self.token = str(answer.json()["status"]["token"])
+            request = {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": {}}
+            answer = await client.create(accounts, request, "default", name="lab", subresource="token")
+            self.token = str(answer["status"]["token"])
 
     # ------------------------------------------------------------ contexts
 
@@ -292,6 +287,33 @@ class Lab:
         except subprocess.TimeoutExpired as late:
             code, out, err = None, _text(late.stdout), _text(late.stderr)
         return Outcome(argv=("whim", *argv), code=code, out=out, err=err, seconds=time.monotonic() - began)
+
+    def ask(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> dict[str, Any]:
+        """One call to the API server, without the cost of a command."""
+        http = Http(str(self._address))
+        headers = {
+            "X-Whimbrel-Kubeconfig": self.house.env["KUBECONFIG"],
+            "Idempotency-Key": str(uuid.uuid4()),
+        }
+        return http.call(method, f"/api/v1/{path}", body, headers=headers)
+
+    def submit_launch(self, cluster: str, infra: str, *, cpus: float) -> str:
+        """The id of the request of a launch."""
+        task = Task(run="true", resources=Resources(cpus=Amount(value=cpus))).to_wire()
+        files = {"workdir": None, "mounts": {}}
+        body = {"task": task, "files": files, "down": False, "infra": infra}
+        return str(self.ask("POST", f"clusters/{cluster}/launch", body)["request_id"])
+
+    @property
+    def cpus(self) -> float:
+        """Of the one machine that the Kubernetes has."""
+        (check,) = self.ask("POST", "check", {"infra": [f"k8s/{HEALTHY}"]})["results"]
+        return float(check["cpus"])
+
+    def states_of(self, requests: Sequence[str]) -> set[str]:
+        """Of requests that are not old."""
+        states = {one["id"]: str(one["state"]) for one in self.ask("GET", "requests?limit=1000")["requests"]}
+        return {states[request] for request in requests}
 
     # ------------------------------------------------------------ the loop of gates and broken servers
 

@@ -145,8 +145,8 @@ def test_behind_kubectl_proxy_no_user_is_needed(write: Write) -> None:
 @pytest.mark.parametrize(
     ("content", "words"),
     [
-        ("a: [1, 2", r"line \d, column \d"),
-        ("a:\n\tb: 1", "line 2, column 1"),
+        ("a: [1, 2", r":\d:\d: "),
+        ("a:\n\tb: 1", ":2:1: "),
         ("- a", "not a mapping"),
         ("just words", "not a mapping"),
         ("clusters: {}", "clusters must be a list"),

@@ -45,6 +45,8 @@ class ServiceAddresses:
         for port in spec.get("ports") or ():
             if port.get("nodePort"):
                 self._ports.add((port["nodePort"], port.get("protocol", "TCP")))
+        if spec.get("healthCheckNodePort"):
+            self._ports.add((spec["healthCheckNodePort"], "TCP"))
 
     def take_ip(self, wanted: str) -> str:
         if not wanted:
@@ -52,11 +54,11 @@ class ServiceAddresses:
         address = IPv4Address(wanted)
         if address not in self._network:
             raise ValueError(
-                f"failed to allocate IP {wanted}: the provided IP ({wanted}) is not in the valid range. "
+                f"the provided IP ({wanted}) is not in the valid range. "
                 f"The range of valid IPs is {self._network}"
             )
         if address in self._taken:
-            raise ValueError(f"failed to allocate IP {wanted}: provided IP is already allocated")
+            raise ValueError("provided IP is already allocated")
         self._taken.add(address)
         return wanted
 
@@ -68,7 +70,7 @@ class ServiceAddresses:
             if address not in self._taken and address != IPv4Address(self.first):
                 self._taken.add(address)
                 return str(address)
-        raise ValueError("failed to allocate a serviceIP: range is full")
+        raise ValueError("range is full")
 
     def release_ip(self, address: str) -> None:
         self._taken.discard(IPv4Address(address))

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from whimbrel.cli.output import age, duration, next_steps, print_json, print_table, progress
+from whimbrel.cli.output import age, breaker, duration, next_steps, print_json, print_table, progress
 from whimbrel.client import sdk
 from whimbrel.client.home import whimbrel_home
 from whimbrel.model.errors import NotFound
@@ -64,6 +64,9 @@ def _print_info(found: dict[str, Any], as_json: bool) -> None:
         return
     for key in ("state", "pid", "version", "address", "home"):
         click.echo(f"{key + ':':<9} {found.get(key)}")
+    for name, state in (found.get("infras") or {}).items():
+        if state["breaker"] != "closed":
+            click.secho(f"{name}: {breaker(state)}", fg="yellow")
 
 
 @api.command()

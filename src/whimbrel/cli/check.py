@@ -18,11 +18,16 @@ def check(infra: tuple[str, ...], as_json: bool) -> int:
     """Ask INFRA (`k8s/CONTEXT`, `local`; all of them, when none is named) whether it can be used."""
     with progress(enabled=not as_json) as say:
         say("asking every infrastructure")
-        results = sdk.check(infra, say)
+        answer = sdk.check_all(infra, say)
+    results = answer["results"]
     if as_json:
-        print_json({"results": results})
+        print_json(answer)
     else:
         _show(results)
+        for error in answer["errors"]:
+            click.secho(str(error["message"]), fg="yellow", err=True)
+            if error.get("remedy"):
+                click.echo(f"  Try: {error['remedy']}", err=True)
     usable = any(result["usable"] for result in results)
     return int(ExitCode.OK if usable or not (infra or results) else ExitCode.UNREACHABLE)
 
@@ -33,11 +38,12 @@ def _show(results: list[dict[str, Any]]) -> None:
         next_steps(("start it now:", "whim local up"))
         return
     print_table(
-        ["INFRA", "USABLE", "VERSION", "NODES", "CPUS", "MEMORY", "ACCELERATORS"],
+        ["INFRA", "USABLE", "BREAKER", "VERSION", "NODES", "CPUS", "MEMORY", "ACCELERATORS"],
         [
             [
                 result["infra"],
                 "yes" if result["usable"] else "no",
+                result.get("breaker"),
                 result.get("version"),
                 result.get("nodes"),
                 f"{result['cpus']:g}" if result.get("cpus") is not None else None,
@@ -54,3 +60,11 @@ def _show(results: list[dict[str, Any]]) -> None:
             click.secho(said, fg="yellow", err=True)
             if result.get("remedy"):
                 click.echo(f"  Try: {result['remedy']}", err=True)
+        elif result.get("leftovers"):
+            count = result["leftovers"]
+            click.secho(
+                f"{result['infra']}: {count} purged cluster{'s' * (count != 1)} may have left something there: "
+                f"whim reap {result['infra']}",
+                fg="yellow",
+                err=True,
+            )

@@ -11,6 +11,7 @@ from whimbrel.cli import logs
 from whimbrel.cli.asking import confirm
 from whimbrel.cli.command_words import TakesClusterAndCommand, TakesCommand
 from whimbrel.cli.output import next_steps, print_json, print_table, progress
+from whimbrel.cli.relaunching import relaunch
 from whimbrel.cli.task_options import read_task, task_options
 from whimbrel.client import sdk
 from whimbrel.model.errors import WhimError
@@ -24,6 +25,12 @@ from whimbrel.model.exitcodes import ExitCode
 @click.option("-y", "--yes", is_flag=True, help="Do not ask.")
 @click.option("--down", "autodown", is_flag=True, help="Remove the cluster when its jobs have ended.")
 @click.option("--dryrun", is_flag=True, help="Show the plan, and do nothing.")
+@click.option(
+    "--from-history",
+    "reference",
+    metavar="NAME[@ID]",
+    help="Launch again what a cluster (also one that is gone) or a request was launched with.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON: the plan, or what was started.")
 @task_options
 def launch(
@@ -33,6 +40,7 @@ def launch(
     yes: bool,
     autodown: bool,
     dryrun: bool,
+    reference: str | None,
     as_json: bool,
     **given: Any,
 ) -> int:
@@ -43,11 +51,16 @@ def launch(
     \b
     whim launch -c train task.yaml
     whim launch -c try --gpus H100:1 'nvidia-smi'
+    whim launch --from-history train
     """
     if cluster == "" or (entrypoint and not " ".join(entrypoint).strip()):
         what = "--cluster" if cluster == "" else "The command"
         raise click.UsageError(f"{what} is empty; is a variable not set?")
-    task = read_task(entrypoint, given)
+    if reference:
+        task, past = relaunch(reference, entrypoint, given)
+        cluster, files, autodown = cluster or past["name"], past["files"], autodown or past["down"]
+    else:
+        task, files = read_task(entrypoint, given), None
     with progress(enabled=not as_json) as say:
         plan = sdk.plan(task, cluster, say)
     name = str(plan["cluster"])
@@ -63,7 +76,7 @@ def launch(
     confirm(f"{verb} {name}?", yes)
     chosen = next((offer["infra"] for offer in plan.get("offers", ()) if offer.get("chosen")), None)
     with progress(enabled=not as_json) as say:
-        request = sdk.launch(task, name, down=autodown, infra=chosen, say=say)
+        request = sdk.launch(task, name, down=autodown, infra=chosen, files=files, say=say)
     return _follow(name, request, detach, as_json, "The launch goes on.")
 
 
@@ -100,7 +113,7 @@ def _show_plan(plan: dict[str, Any], *, err: bool) -> None:
             f"{offer['memory_gib']:g}" if offer.get("memory_gib") is not None else None,
             offer.get("accelerators"),
             f"${offer['hourly_price']:.2f}" if offer.get("hourly_price") else "-",
-            "" if offer.get("feasible") else offer.get("reason", ""),
+            offer.get("note", "") if offer.get("feasible") else offer.get("reason", ""),
         ]
         for offer in plan.get("offers", ())
     ]

@@ -25,12 +25,22 @@ _COMMANDS: dict[str, tuple[str, str]] = {
     "queue": ("whimbrel.cli.queue:queue", "Show the jobs of clusters."),
     "logs": ("whimbrel.cli.logs:logs", "Show what a job printed, also after down."),
     "cancel": ("whimbrel.cli.cancel:cancel", "Cancel jobs of a cluster."),
+    "stop": ("whimbrel.cli.down:stop", "Stop clusters (not on Kubernetes)."),
     "down": ("whimbrel.cli.down:down", "Remove clusters."),
+    "reap": ("whimbrel.cli.reap:reap", "Remove what purged clusters left behind."),
+    "events": ("whimbrel.cli.events:events", "Show what happened to clusters."),
+    "volumes": ("whimbrel.cli.volumes:volumes", "Make, list and delete volumes."),
+    "endpoints": ("whimbrel.cli.endpoints:endpoints", "Show where the ports of a cluster can be reached."),
     "cp": ("whimbrel.cli.cp:cp", "Copy files to or from a cluster."),
     "check": ("whimbrel.cli.check:check", "Show which infrastructure can be used."),
+    "gpus": ("whimbrel.cli.gpus:gpus", "Show which accelerators there are."),
     "local": ("whimbrel.cli.local:local", "Start or remove the Kubernetes on this machine."),
     "api": ("whimbrel.cli.api:api", "Start, stop and inspect the API server."),
 }
+
+
+_ALIASES = {"show-gpus": "whimbrel.cli.gpus:list_"}
+"""Names of SkyPilot's that people type; they are not shown."""
 
 
 class LazyGroup(click.Group):
@@ -42,9 +52,10 @@ class LazyGroup(click.Group):
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """Import the command's module."""
-        if cmd_name not in _COMMANDS:
+        where = _ALIASES.get(cmd_name) or _COMMANDS.get(cmd_name, ("", ""))[0]
+        if not where:
             return None
-        module, _, attribute = _COMMANDS[cmd_name][0].partition(":")
+        module, _, attribute = where.partition(":")
         command: click.Command = getattr(importlib.import_module(module), attribute)
         return command
 
@@ -52,7 +63,7 @@ class LazyGroup(click.Group):
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
         """As click does, and with the nearest known name for one that is mistyped."""
-        if args and args[0] not in _COMMANDS and not args[0].startswith("-"):
+        if args and args[0] not in (*_COMMANDS, *_ALIASES) and not args[0].startswith("-"):
             import difflib
 
             near = difflib.get_close_matches(args[0], _COMMANDS, n=1)

@@ -65,6 +65,13 @@ def duration(start: float | None, end: float | None) -> str:
     return "-" if start is None else age(start, end or time.time())
 
 
+def breaker(state: Mapping[str, Any]) -> str:
+    """How the circuit breaker of an infrastructure stands: `open, tried again in 12 s: it did not answer`."""
+    wait = state.get("retry_in") or 0.0
+    when = f"tried again in {wait:.0f} s" if wait >= 1 else "tried again at the next call"
+    return f"{state['breaker']}, {when}" + (f": {state['reason']}" if state.get("reason") else "")
+
+
 def resources_text(resources: Mapping[str, Any] | None) -> str:
     """What each node or rank has: `4 CPU, 16Gi, H100:8`."""
     given = resources or {}

@@ -16,6 +16,7 @@ from whimbrel.model.errors import InvalidTask
 
 if TYPE_CHECKING:
     from whimbrel.model.task import Task
+    from whimbrel.model.yamltask import Overrides
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
@@ -29,6 +30,14 @@ _OPTIONS = [
     click.option("--cpus", help="CPUs of each node: 4, or 4+ for at least 4."),
     click.option("--memory", help="Memory of each node in GB: 16, or 16+."),
     click.option("--gpus", help="Accelerators of each node: H100:8."),
+    click.option(
+        "--image-id", metavar="docker:IMAGE", help="Image of the nodes; any that has a POSIX shell."
+    ),
+    click.option("--ports", multiple=True, help="Port of the first node to open: 8080, or 8000-8010."),
+    click.option(
+        "--use-spot/--no-use-spot", "use_spot", default=None, help="Only machines that may be taken away."
+    ),
+    click.option("--disk-size", help="Disk of each node in GB."),
     click.option(
         "--env", "envs", multiple=True, metavar="K=V|K", help="Environment variable; K alone copies yours."
     ),
@@ -52,11 +61,18 @@ def read_task(entrypoint: Sequence[str], given: dict[str, Any]) -> Task:
     Raises:
         InvalidTask: with every error of the file, each at its position.
     """
-    from whimbrel.model.yamltask import Overrides, load_task
+    from whimbrel.model.yamltask import load_task
 
     from_file = len(entrypoint) == 1 and _is_yaml_path(entrypoint[0])
-    envs = _env_file(given["env_file"]) | _pairs("--env", given["envs"])
-    overrides = Overrides(
+    overrides = overrides_of(given, run=None if from_file else " ".join(entrypoint) or None)
+    return load_task(Path(entrypoint[0]) if from_file else None, overrides=overrides)
+
+
+def overrides_of(given: dict[str, Any], *, run: str | None) -> Overrides:
+    """What the options say, beside a file or a past launch."""
+    from whimbrel.model.yamltask import Overrides
+
+    return Overrides(
         name=given["name"],
         workdir=given["workdir"],
         infra=given["infra"],
@@ -64,11 +80,14 @@ def read_task(entrypoint: Sequence[str], given: dict[str, Any]) -> Task:
         cpus=given["cpus"],
         memory=given["memory"],
         gpus=given["gpus"],
-        run=None if from_file else " ".join(entrypoint) or None,
-        envs=envs,
+        image=given["image_id"],
+        ports=given["ports"],
+        use_spot=given["use_spot"],
+        disk_size=given["disk_size"],
+        run=run,
+        envs=_env_file(given["env_file"]) | _pairs("--env", given["envs"]),
         secrets=_pairs("--secret", given["secrets"]),
     )
-    return load_task(Path(entrypoint[0]) if from_file else None, overrides=overrides)
 
 
 def _is_yaml_path(text: str) -> bool:

@@ -11,11 +11,14 @@ import http.client
 import json
 import os
 import socket
+import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import whimbrel
+from whimbrel.client.home import whimbrel_home
 from whimbrel.model.errors import ServerUnavailable, WhimError, from_wire
 
 READ_DEADLINE = 20.0  # seconds; the server bounds its own work below this
@@ -39,7 +42,20 @@ class _UnixConnection(http.client.HTTPConnection):
     def connect(self) -> None:
         self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self.sock.settimeout(self.timeout)
-        self.sock.connect(self._path)
+        _connect(self.sock, self._path)
+
+
+def _connect(sock: socket.socket, path: str) -> None:
+    """Connect within the socket's timeout. One that many connect to at once refuses some with EAGAIN, where TCP would
+    let them wait: they try again."""
+    deadline = time.monotonic() + (sock.gettimeout() or 0.0)
+    while True:
+        try:
+            return sock.connect(path)
+        except BlockingIOError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.01)
 
 
 def kubeconfig_paths() -> list[str]:
@@ -47,6 +63,13 @@ def kubeconfig_paths() -> list[str]:
     configured = os.environ.get("KUBECONFIG", "")
     paths = [part for part in configured.split(os.pathsep) if part] or [os.path.expanduser("~/.kube/config")]
     return [os.path.abspath(os.path.expanduser(path)) for path in paths]
+
+
+def config_path() -> str:
+    """The configuration file that this client sees, absolute; it need not exist."""
+    configured = os.environ.get("WHIMBREL_CONFIG")
+    path = Path(configured).expanduser() if configured else whimbrel_home() / "config.yaml"
+    return str(path.absolute())
 
 
 def user_name() -> str:
@@ -69,7 +92,9 @@ class Http:
         headers = {
             "X-Whimbrel-Version": whimbrel.__version__,
             "X-Whimbrel-User": user_name(),
+            "X-Whimbrel-Host": socket.gethostname(),
             "X-Whimbrel-Kubeconfig": os.pathsep.join(kubeconfig_paths()),
+            "X-Whimbrel-Config": config_path(),
             "Connection": "close",
         }
         headers.update(extra or {})

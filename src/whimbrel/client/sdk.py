@@ -19,6 +19,7 @@ from whimbrel.client.follow import Frame, follow
 from whimbrel.client.http import ConnectionLost, Http
 from whimbrel.model.errors import WhimError, from_wire
 from whimbrel.model.task import Task
+from whimbrel.model.volume import Volume
 
 _RETRIES = 3  # of one call, when the server goes away under it
 
@@ -110,14 +111,17 @@ def launch(
     *,
     down: bool = False,
     infra: str | None = None,
+    files: Mapping[str, Any] | None = None,
     say: Say = _silent,
 ) -> Request:
     """Make a cluster (or use the one of that name), sync files, run `setup`, and queue the job.
 
-    The request's output has `cluster` and `job_id`.
+    The request's output has `cluster` and `job_id`. `files` names what the server has already (`history` tells it);
+    then nothing is read here.
     """
     name = cluster or str(plan(task, None, say)["cluster"])
-    body = {"task": task.to_wire(), "files": _upload(task, say), "down": down, "infra": infra}
+    sent = dict(files) if files is not None else _upload(task, say)
+    body = {"task": task.to_wire(), "files": sent, "down": down, "infra": infra}
     return _submit(_cluster_path(name, "launch"), body, say)
 
 
@@ -135,15 +139,88 @@ def _upload(task: Task, say: Say, mounts: bool = True) -> dict[str, Any]:
     return files.upload(task.workdir, task.file_mounts if mounts else {}, _call, say)
 
 
+def upload_workdir(directory: str, say: Say = _silent) -> str:
+    """Give the server a directory; the name of its manifest, as `launch` takes it in `files`."""
+    from whimbrel.client import files  # hashing and .gitignore rules, which most commands never need
+
+    return str(files.upload(directory, {}, _call, say)["workdir"])
+
+
 def down(cluster: str, *, purge: bool = False) -> Request:
     """Remove a cluster; forgets only what it saw gone. With `purge`, forgets in any case and keeps a tombstone."""
     return _submit(_cluster_path(cluster, "down"), {"purge": purge})
+
+
+def stop(cluster: str) -> None:
+    """Stop a cluster. No infrastructure of this version can: raises `Unsupported`, with what to do instead."""
+    _call("POST", _cluster_path(cluster, "stop"))
+
+
+def tombstones(*, reaped: bool = False) -> list[dict[str, Any]]:
+    """What purges kept of clusters that were not seen gone; with `reaped` also of those that have been since."""
+    found: list[dict[str, Any]] = _call("GET", f"/api/v1/tombstones?reaped={int(reaped)}")["tombstones"]
+    return found
+
+
+def leftovers(infra: Sequence[str] | None = None) -> list[dict[str, Any]]:
+    """What is really left of purged clusters, where it answers; each has `there`, or an `error`."""
+    body = {"infra": list(infra) if infra else None}
+    found: list[dict[str, Any]] = _call("POST", "/api/v1/tombstones/look", body)["tombstones"]
+    return found
+
+
+def reap(leftovers: Sequence[Mapping[str, Any]]) -> Request:
+    """Remove these, which `leftovers` has found."""
+    items = [{name: one[name] for name in ("uid", "infra", "kubeconfig")} for one in leftovers]
+    return _submit("/api/v1/tombstones/reap", {"tombstones": items})
+
+
+def history(reference: str) -> dict[str, Any]:
+    """What a past cluster was launched with: by name, `NAME@ID`, or the id of a launch request."""
+    return _call("GET", f"/api/v1/history/{quote(reference, safe='')}")
+
+
+def events(
+    cluster: str | None = None, *, limit: int = 50, follow_on: bool = False, say: Say = _silent
+) -> Iterator[Frame]:
+    """What happened to clusters, oldest first, as frames with `at`, `actor`, `cluster` and `text`; with `follow_on`
+    also what happens next."""
+
+    def path(since: int) -> str:
+        query: dict[str, Any] = {"limit": limit, "follow": int(follow_on), "since_ms": since}
+        return f"/api/v1/events?{urlencode(query | ({'name': cluster} if cluster else {}))}"
+
+    shown: set[str] = set()
+    for frame in follow(path, _moment, 0, say):
+        if frame["kind"] == "event" and frame["key"] not in shown:
+            shown.add(frame["key"])
+            yield frame
+
+
+def _moment(frame: Frame) -> int | None:
+    return int(frame["at"] * 1000) if frame["kind"] == "event" else None
 
 
 def status(clusters: Sequence[str] = (), *, refresh: bool = False) -> dict[str, Any]:
     """`clusters` as the database has them, and `errors` of infrastructure that a refresh could not reach."""
     query = [("name", name) for name in clusters] + ([("refresh", "1")] if refresh else [])
     return _call("GET", f"/api/v1/clusters?{urlencode(query)}")
+
+
+def volumes_apply(volume: Volume, say: Say = _silent) -> Request:
+    """Make a volume; done when there is one like it already."""
+    name = quote(volume.name, safe="")
+    return _submit(f"/api/v1/volumes/{name}/apply", {"volume": volume.to_wire()}, say)
+
+
+def volumes_ls(*, refresh: bool = False) -> dict[str, Any]:
+    """`volumes` as the database has them, and `errors` of infrastructure that a refresh could not reach."""
+    return _call("GET", f"/api/v1/volumes{'?refresh=1' if refresh else ''}")
+
+
+def volumes_delete(name: str, *, purge: bool = False) -> Request:
+    """Delete a volume that no cluster has. With `purge`, forget it in any case."""
+    return _submit(f"/api/v1/volumes/{quote(name, safe='')}/delete", {"purge": purge})
 
 
 def queue(cluster: str) -> list[dict[str, Any]]:
@@ -211,10 +288,19 @@ def copy_from(cluster: str, source: str, target: Path) -> dict[str, Any]:
 
 def check(infra: Sequence[str] | None = None, say: Say = _silent) -> list[dict[str, Any]]:
     """Which infrastructure can be used, and what is wrong with the rest."""
-    results: list[dict[str, Any]] = _call(
-        "POST", "/api/v1/check", {"infra": list(infra) if infra else None}, say=say
-    )["results"]
+    results: list[dict[str, Any]] = check_all(infra, say)["results"]
     return results
+
+
+def check_all(infra: Sequence[str] | None = None, say: Say = _silent) -> dict[str, Any]:
+    """The same as `results`, and as `errors` what is wrong with the files that configure it."""
+    return _call("POST", "/api/v1/check", {"infra": list(infra) if infra else None}, say=say)
+
+
+def gpus(infra: Sequence[str] | None = None, say: Say = _silent) -> dict[str, Any]:
+    """The accelerators of each infrastructure: `infras`, each with `machines`, `age` and `error`, and `errors` that
+    belong to none of them."""
+    return _call("POST", "/api/v1/gpus", {"infra": list(infra) if infra else None}, say=say)
 
 
 def local_up(say: Say = _silent) -> Request:

@@ -13,6 +13,11 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from whimbrel.infra.provision import Endpoint, Provision, VolumeSeen, VolumeSpec
+from whimbrel.model.errors import IdentityChanged
+
+NO_PROVISION = Provision()
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NodeShape:
@@ -33,8 +38,11 @@ class ClusterSpec:
     num_nodes: int
     shape: NodeShape
     user: str
-    labels: Mapping[str, str] = field(default_factory=dict)
     namespace: str = ""  # where it was made, as recorded; empty: where the infra makes new ones
+    provision: Provision = field(default_factory=Provision)
+    identity: str = (
+        ""  # of the infra that it was made in: nothing is touched in another one; empty: a new one
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,6 +63,7 @@ class Offer:
     infra: str  # "k8s/my-context"
     feasible: bool
     reason: str = ""  # why not, in the user's words, with what there is
+    note: str = ""  # what has to happen first, where it is feasible: machines have to come
     shape: NodeShape | None = None
     hourly_price: float | None = 0.0
 
@@ -78,6 +87,8 @@ class Observation:
     nodes: Sequence[NodeState]
     at: float  # UNIX seconds
     others: Sequence[Thing] = ()  # things of this cluster that are there beside its nodes
+    endpoints: Sequence[Endpoint] = ()  # where its ports can be reached
+    refused: Mapping[str, str] = field(default_factory=dict)  # name of a thing -> why it could not be deleted
 
     @property
     def running(self) -> bool:
@@ -104,8 +115,46 @@ class Check:
     cpus: float | None = None
     memory_gib: float | None = None
     accelerators: Mapping[str, int] = field(default_factory=dict)
+    breaker: str = "closed"  # of its guard: closed, open, half-open
+    retry_in: float | None = None  # seconds until an open one lets a call through
     seconds: float = 0.0  # how long it took to know
     at: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Accelerators:
+    """The accelerators of one machine (Kubernetes node)."""
+
+    node: str
+    kind: str
+    capacity: int
+    used: int | None  # asked for by what runs there; None: that may not be looked at
+    free: int | None  # what could be had now
+    memory_gib: float | None = None  # of one
+    trouble: str = ""  # why none of it is to be had: cordoned, not ready, no device plugin
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Inventory:
+    """The accelerators of an infra as they were `age` seconds ago; `error` says why it could not be asked now."""
+
+    infra: str
+    machines: Sequence[Accelerators] = ()
+    age: float = 0.0
+    error: str = ""
+    remedy: str = ""
+
+
+def moved(infra: str, cluster: str) -> IdentityChanged:
+    """The context of a cluster leads elsewhere now."""
+    return IdentityChanged(
+        f"{infra} now leads to another Kubernetes cluster than the one that {cluster} was made in; "
+        "nothing was touched there.",
+        remedy=(
+            f"point the context back to it, or `whim down --purge {cluster}` to forget it "
+            "(what it left there stays there)"
+        ),
+    )
 
 
 Progress = Callable[[str], None]
@@ -154,13 +203,17 @@ class Infra(Protocol):
     async def check(self) -> Check:
         """Whether it can be used; never raises an InfraError: what is wrong is in the answer."""
 
-    async def offer(self, num_nodes: int, shape: NodeShape) -> Offer:
+    async def offer(self, num_nodes: int, shape: NodeShape, provision: Provision = NO_PROVISION) -> Offer:
         """Whether it could run such a cluster (capacity, not present load), from a cache of known age."""
+
+    async def accelerators(self, patience: float) -> Inventory:
+        """What accelerators there are, from a cache of known age; never raises an InfraError. Waits at most `patience`
+        seconds for a newer answer, then takes an older one or says why there is none."""
 
     async def identity(self, like: str = "") -> str:
         """What tells this infrastructure from another under the same name (law: bind records to it). `like` is what was
         recorded: the answer is of the same sort, although more or less may be read now, or it raises why it cannot
-        be."""
+        be. What is given a `ClusterSpec` of another identity raises `IdentityChanged`, and touches nothing."""
 
     def things(self, spec: ClusterSpec) -> Sequence[Thing]:
         """Everything that `ensure` would create. No call; something was asked of the infra before."""
@@ -175,6 +228,25 @@ class Infra(Protocol):
     async def remove(self, spec: ClusterSpec, progress: Progress, timeout: float) -> Observation:
         """Delete everything of the cluster (also what only its labels tell) and wait until it is seen gone.
         What is still there after `timeout` seconds is in the answer."""
+
+    async def named(self, things: Sequence[Thing]) -> Sequence[Thing]:
+        """Which of these names are taken, whatever carries them; with the labels that it has now."""
+
+    def home(self) -> str:
+        """The namespace in which things are made when nobody says; something was asked of the infra before."""
+
+    def volume_thing(self, spec: VolumeSpec) -> Thing:
+        """What `make_volume` would create. No call."""
+
+    async def make_volume(self, spec: VolumeSpec) -> VolumeSeen:
+        """Create what is missing of it. Idempotent. Raises `Conflict` when its name is taken, `NotFound` when an
+        existing one is not there."""
+
+    async def observe_volume(self, spec: VolumeSpec) -> VolumeSeen:
+        """What there is of it now, and who uses it."""
+
+    async def remove_volume(self, spec: VolumeSpec, timeout: float) -> VolumeSeen:
+        """Delete it and wait until it is seen gone; what is still there after `timeout` seconds is the answer."""
 
     def node(self, spec: ClusterSpec, rank: int) -> Node:
         """The road to one node. No call is made here."""

@@ -3,8 +3,9 @@
 Every call gets a deadline, a slot of a limited number, and passes a circuit breaker. When a call learns that the
 infrastructure does not answer, the breaker opens: who comes after that is told at once what the first one has
 waited for. It stays open about as long as the failed call took, twice as long each time, then lets one call through
-to see. What a caller may see of it is `view`. Guards share nothing with each other, so that a dead infrastructure
-costs only those who name it.
+to see; the others wait a moment for what that one learns. What is asked often is kept with its age, and an older
+answer serves while a newer one is fetched. What a caller may see of all this is `view`. Guards share nothing with each
+other, so that a dead infrastructure costs only those who name it.
 
 The guard knows no protocol: `translate` makes an `InfraError` of whatever the infrastructure's client raises.
 """
@@ -14,8 +15,9 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Hashable
-from contextlib import asynccontextmanager
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable, Hashable, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, Generic, Literal, TypeVar
 
@@ -37,24 +39,44 @@ class GuardSettings:
     shortest_break: float = 0.5  # seconds that the breaker stays open at least
     longest_break: float = 60.0
     jitter: float = 0.2
+    follow: float = 1.0  # seconds that others wait for what the one call learns that tries again
+
+
+State = Literal["closed", "open", "half-open"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GuardView:
     """The breaker as `whim check` shows it."""
 
-    state: Literal["closed", "open", "half-open"]
+    state: State
     error: InfraError | None = None
     since: float | None = None  # seconds ago that it opened
     retry_in: float | None = None
+    calls: int = 0  # at present
+    streams: int = 0
+    answered: int = 0  # calls since the start, also those that were answered with an error
+    failed: int = 0  # calls that were not answered
+    spared: int = 0  # calls that the breaker kept from waiting
+
+    def to_wire(self) -> dict[str, Any]:
+        """For clients."""
+        told = self.error is not None and self.state != "closed"
+        return {
+            "breaker": self.state,
+            "reason": self.error.message if told and self.error else "",
+            "since": self.since,
+            "retry_in": self.retry_in,
+        }
 
 
 @dataclass(frozen=True, slots=True)
 class Aged(Generic[T]):
-    """An answer, and how many seconds ago it was true."""
+    """An answer, how many seconds ago it was true, and why it is no newer one."""
 
     value: T
     age: float
+    error: InfraError | None = None
 
 
 class Guard:
@@ -81,24 +103,41 @@ class Guard:
         self._learned = 0.0
         self._until = 0.0
         self._failures = 0
-        self._probing = False
+        self._probe: asyncio.Event | None = (
+            None  # set when the one call that tries again has learned something
+        )
+        self._begun_anew = float("-inf")
         self._known: dict[Hashable, tuple[Any, float]] = {}
         self._asking: dict[Hashable, asyncio.Task[Any]] = {}
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._counts: Counter[str] = Counter()
 
     @property
     def view(self) -> GuardView:
         """How the breaker stands."""
-        if self._error is None:
-            return GuardView(state="closed")
+        counts = self._counts
         now = self._clock()
         left = self._until - now
-        state: Literal["open", "half-open"] = "open" if left > 0 else "half-open"
-        return GuardView(state=state, error=self._error, since=now - self._opened, retry_in=max(0.0, left))
+        told: State = "closed" if self._error is None else "open" if left > 0 else "half-open"
+        return GuardView(
+            state=told,
+            error=self._error,
+            since=None if self._error is None else now - self._opened,
+            retry_in=None if self._error is None else max(0.0, left),
+            calls=counts["calls"],
+            streams=counts["streams"],
+            answered=counts["answered"],
+            failed=counts["failed"],
+            spared=counts["spared"],
+        )
 
     def reset(self) -> None:
-        """Forget what was learned: the way to the infrastructure is another one now."""
-        self._error, self._failures, self._probing = None, 0, False
+        """Forget what was learned: the way to the infrastructure is another one now. What is still on its way over the
+        old one counts no more."""
+        self._error, self._failures = None, 0
+        self._begun_anew = self._clock()
         self._known.clear()
+        self._asking.clear()
 
     async def call(self, what: str, action: Callable[[], Awaitable[T]], *, timeout: float) -> T:
         """Do it within `timeout` seconds, the wait for a slot included. Raises an `InfraError` and nothing else
@@ -106,10 +145,13 @@ class Guard:
         begun = self._clock()
         slot = False
         try:
-            async with asyncio.timeout(timeout), self._calls:
-                slot = True
-                async with self._passage(what):
-                    return await action()
+            async with asyncio.timeout(timeout):
+                await self._learn()
+                async with self._calls:
+                    slot = True
+                    with self._counted("calls"):
+                        async with self._passage(what):
+                            return await action()
         except TimeoutError:
             if slot:
                 error: InfraError = Unreachable(
@@ -134,12 +176,21 @@ class Guard:
                 remedy="try again in a moment",
             )
         async with self._streams:
-            yield
+            with self._counted("streams"):
+                yield
 
     @asynccontextmanager
     async def opening(self, what: str) -> AsyncIterator[None]:
         """The beginning of a stream: passes the breaker, counts for it, and translates what is raised."""
+        await self._learn()
         async with self._passage(what):
+            yield
+
+    @asynccontextmanager
+    async def following(self, what: str) -> AsyncIterator[None]:
+        """A watch from its beginning to its end: what it learns counts, but it is never what others wait for."""
+        await self._learn()
+        async with self._outcome(what):
             yield
 
     async def cached(
@@ -151,9 +202,11 @@ class Guard:
         timeout: float,
         fresh: float,
         stale: float,
+        patience: float | None = None,
     ) -> Aged[T]:
         """An answer that is at most `fresh` seconds old; or an older one, up to `stale`, while it is asked for anew
-        behind it. One question at a time, however many ask."""
+        behind it. One question at a time, however many ask. Who has `patience` waits that long for a newer answer and
+        then takes one of any age, with the reason."""
         known = self._known.get(key)
         age = self._clock() - known[1] if known else float("inf")
         if known and age <= fresh:
@@ -163,31 +216,72 @@ class Guard:
             task = asyncio.create_task(
                 self._ask(key, what, action, timeout), name=f"{self.name}: {what}, for the cache"
             )
-            task.add_done_callback(lambda done: done.cancelled() or done.exception())
             self._asking[key] = task
+            self._tasks.add(task)
+            task.add_done_callback(self._asked)
         if known and age <= stale:
-            return Aged(known[0], age)
-        return Aged(await asyncio.shield(task), 0.0)
+            return Aged(known[0], age, self._error)
+        try:
+            async with asyncio.timeout(patience):
+                return Aged(await asyncio.shield(task), 0.0)
+        except TimeoutError:
+            error: InfraError = Unreachable(
+                f"{self.name} did not answer within {patience:g} s ({what}).",
+                remedy=f"whim check {self.name}   # says what is wrong with it",
+            )
+        except InfraError as raised:
+            if patience is None:
+                raise
+            error = raised
+        if known is None:
+            raise error
+        return Aged(known[0], age, error)
 
     async def aclose(self) -> None:
         """End what is being asked for the cache."""
-        tasks = list(self._asking.values())
+        tasks = list(self._tasks)
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _ask(self, key: Hashable, what: str, action: Callable[[], Awaitable[T]], timeout: float) -> T:
+        begun = self._clock()
         try:
             value = await self.call(what, action, timeout=timeout)
-            self._known[key] = (value, self._clock())
+            if begun >= self._begun_anew:
+                self._known[key] = (value, self._clock())
             return value
         finally:
-            self._asking.pop(key, None)
+            if self._asking.get(key) is asyncio.current_task():
+                del self._asking[key]
+
+    def _asked(self, task: asyncio.Task[Any]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled():
+            task.exception()  # told to those who waited for it, if anybody did
+
+    @contextmanager
+    def _counted(self, name: str) -> Iterator[None]:
+        self._counts[name] += 1
+        try:
+            yield
+        finally:
+            self._counts[name] -= 1
 
     @asynccontextmanager
     async def _passage(self, what: str) -> AsyncIterator[None]:
         """Past the breaker, and the outcome back to it."""
         probe = self._admit()
+        try:
+            async with self._outcome(what):
+                yield
+        finally:
+            if probe is not None:
+                probe.set()
+                self._probe = None if self._probe is probe else self._probe
+
+    @asynccontextmanager
+    async def _outcome(self, what: str) -> AsyncIterator[None]:
         begun = self._clock()
         try:
             yield
@@ -201,25 +295,36 @@ class Guard:
             self._answered(known, begun)
             raise known from error
         else:
-            self._error, self._failures = None, 0
-        finally:
-            if probe:
-                self._probing = False
+            self._close(begun)
 
-    def _admit(self) -> bool:
-        """Whether this caller is the one that tries again. Raises what was learned while the breaker is open."""
+    async def _learn(self) -> None:
+        """Raise what is known while the breaker is open, before anything is waited for. While one call tries again,
+        wait a moment for what it learns: calls that go out side by side shall not fail for being several."""
+        if self._error is not None and self._probe is not None:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(self._settings.follow):
+                    await self._probe.wait()
+        if self._error is not None and (self._clock() < self._until or self._probe is not None):
+            raise self._known_trouble(self._error)
+
+    def _admit(self) -> asyncio.Event | None:
+        """What to set when this caller is the one that tries again. Raises what was learned while it waited."""
         if self._error is None:
-            return False
+            return None
+        if self._clock() < self._until or self._probe is not None:
+            raise self._known_trouble(self._error)
+        self._probe = asyncio.Event()
+        return self._probe
+
+    def _known_trouble(self, error: InfraError) -> InfraError:
+        self._counts["spared"] += 1
         now = self._clock()
-        if now >= self._until and not self._probing:
-            self._probing = True
-            return True
         wait = max(0.0, self._until - now)
         when = f"will be tried again in {wait:.0f} s" if wait >= 1 else "is being tried again now"
-        raise type(self._error)(
-            f"{self._error.message} (seen {now - self._learned:.0f} s ago; it {when})",
-            remedy=self._error.remedy,
-            details={**self._error.details, "breaker": "open", "retry_in": round(wait, 1)},
+        return type(error)(
+            f"{error.message} (seen {now - self._learned:.0f} s ago; it {when})",
+            remedy=error.remedy,
+            details={**error.details, "breaker": "open", "retry_in": round(wait, 1)},
         )
 
     def _answered(self, error: InfraError, begun: float) -> None:
@@ -227,12 +332,18 @@ class Guard:
         if isinstance(error, Unreachable) or (isinstance(error, Unauthorized) and slow):
             self._failed(error, begun)
         else:
+            self._close(begun)
+
+    def _close(self, begun: float) -> None:
+        self._counts["answered"] += 1
+        if begun >= self._begun_anew:
             self._error, self._failures = None, 0
 
     def _failed(self, error: InfraError, begun: float) -> None:
         """Open, or stay open for longer. Calls that were on their way together have learned one thing, not many."""
+        self._counts["failed"] += 1
         now = self._clock()
-        if self._error is not None and begun < self._learned:
+        if begun < self._begun_anew or (self._error is not None and begun < self._learned):
             return
         settings = self._settings
         if self._error is None:

@@ -11,9 +11,9 @@ import logging
 import time
 from collections.abc import Awaitable, Callable
 
-from whimbrel.infra.base import Infra, Observation
+from whimbrel.infra.base import Infra, Observation, moved
 from whimbrel.jobs import records
-from whimbrel.model.errors import IdentityChanged, InfraError
+from whimbrel.model.errors import InfraError
 from whimbrel.store.clusters import ClusterRow
 
 logger = logging.getLogger(__name__)
@@ -75,10 +75,4 @@ class Sight:
 async def same_place(infra: Infra, cluster: ClusterRow) -> None:
     """Raise `IdentityChanged` unless the infrastructure is the one in which the cluster was made."""
     if cluster.identity and await infra.identity(cluster.identity) != cluster.identity:
-        raise IdentityChanged(
-            f"{cluster.infra} now leads to another Kubernetes cluster than the one that {cluster.name} was made in.",
-            remedy=(
-                f"point the context back to it, or `whim down --purge {cluster.name}` to forget it "
-                "(what it left there stays there)"
-            ),
-        )
+        raise moved(cluster.infra, cluster.name)

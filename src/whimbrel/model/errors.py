@@ -7,6 +7,7 @@
     ├── NotFound               no such cluster, job or request
     │   └── JobNotFound
     ├── Conflict               another operation or an existing cluster is in the way
+    ├── Unsupported            what the infrastructure cannot do at all
     ├── Cancelled              the request was cancelled
     ├── SetupFailed            the task's setup ended with a non-zero code
     ├── ServerUnavailable      the API server cannot be started or does not answer
@@ -104,6 +105,13 @@ class Conflict(WhimError):
 
     exit_code = ExitCode.CONFLICT
     http_status = 409
+
+
+class Unsupported(WhimError):
+    """The infrastructure cannot do this."""
+
+    exit_code = ExitCode.INVALID
+    http_status = 422
 
 
 class Cancelled(WhimError):

@@ -14,7 +14,7 @@ class ExitCode(IntEnum):
     OK = 0  # What was asked for happened.
     FAILED = 1  # It did not happen, for a reason that has no code of its own.
     USAGE = 2  # The command line was not understood: an unknown option or a missing argument.
-    INVALID = 3  # The task, its YAML, a name or a file was refused; nothing was started.
+    INVALID = 3  # The task, its YAML, a name, a file, or what was asked for was refused; nothing was done.
     NOT_FOUND = 4  # No cluster, request or context of that name.
     CONFLICT = 5  # Something else is in the way: another operation, an existing cluster that does not fit.
     UNREACHABLE = 6  # The infrastructure did not answer, or refused us; the record is kept.

@@ -13,7 +13,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -42,6 +42,10 @@ class Overrides:
     memory: str | None = None
     gpus: str | None = None  # "H100:8"
     infra: str | None = None
+    image: str | None = None  # "docker:IMAGE"; "none" takes the file's away
+    ports: tuple[str, ...] = ()
+    use_spot: bool | None = None
+    disk_size: str | None = None
     run: str | None = None  # an inline command
     envs: Mapping[str, str | None] = field(
         default_factory=dict
@@ -97,9 +101,24 @@ def from_wire(wire: object) -> Task:
         envs={name: leaf.text for name, leaf in draft.envs.items()},
         secrets={name: leaf.text for name, leaf in draft.secrets.items()},
         file_mounts={target.text: leaf.text for target, leaf in draft.file_mounts},
+        volumes=draft.volumes,
+        config=draft.config,
         setup=draft.setup,
         run=draft.run,
     )
+
+
+def override(
+    task: Task, over: Overrides, *, env: Mapping[str, str] | None = None, cwd: Path | None = None
+) -> Task:
+    """A task that was checked before, with options over it. Its own paths are not looked at: they may be those of
+    another day."""
+    reader = Reader("the options")
+    finisher = _Finisher(reader, os.environ if env is None else env, cwd or Path.cwd())
+    changed = finisher.over(task, over)
+    if reader.problems:
+        raise refuse(reader.problems)
+    return changed
 
 
 def _read(path: Path, shown: str) -> str:
@@ -161,17 +180,49 @@ class _Finisher:
             name=over.name if over.name is not None else draft.name,
             workdir=self._directory(workdir, envs, "--workdir" if over.workdir is not None else None),
             num_nodes=over.num_nodes if over.num_nodes is not None else draft.num_nodes,
-            resources=Resources(
+            resources=replace(
+                resources,
+                cpus=given.cpus or resources.cpus,
+                memory=given.memory or resources.memory,
+                accelerators=given.accelerators or resources.accelerators,
+                infra=given.infra or resources.infra,
+                image=None if over.image == "none" else given.image or resources.image,
+                ports=given.ports or resources.ports,
+                use_spot=resources.use_spot if over.use_spot is None else over.use_spot,
+                disk_gib=given.disk_gib or resources.disk_gib,
+            ),
+            envs=envs,
+            secrets=secrets,
+            file_mounts=self._mounts(draft.file_mounts, envs),
+            volumes=draft.volumes,
+            config=draft.config,
+            setup=draft.setup,
+            run=over.run if over.run is not None else draft.run,
+        )
+
+    def over(self, task: Task, over: Overrides) -> Task:
+        given, resources = self._option(over), task.resources
+        envs = {**task.envs, **self._values({}, over.envs, "envs", "--env", {})}
+        if over.num_nodes is not None and not 1 <= over.num_nodes <= MOST_NODES:
+            self._refuse("--num-nodes", f"must be between 1 and {MOST_NODES}, found {over.num_nodes}")
+        workdir = task.workdir
+        if over.workdir is not None:
+            workdir = self._directory(Leaf(over.workdir, over.workdir), envs, "--workdir")
+        return replace(
+            task,
+            name=task.name if over.name is None else over.name,
+            workdir=workdir,
+            num_nodes=task.num_nodes if over.num_nodes is None else over.num_nodes,
+            resources=replace(
+                resources,
                 cpus=given.cpus or resources.cpus,
                 memory=given.memory or resources.memory,
                 accelerators=given.accelerators or resources.accelerators,
                 infra=given.infra or resources.infra,
             ),
             envs=envs,
-            secrets=secrets,
-            file_mounts=self._mounts(draft.file_mounts, envs),
-            setup=draft.setup,
-            run=over.run if over.run is not None else draft.run,
+            secrets={**task.secrets, **self._values({}, over.secrets, "secrets", "--secret", {})},
+            run=task.run if over.run is None else over.run,
         )
 
     def _refuse(self, option: str, message: str, hint: str = "") -> None:
@@ -192,6 +243,9 @@ class _Finisher:
             memory=read("--memory", over.memory, amounts.memory),
             accelerators=read("--gpus", over.gpus, amounts.accelerators),
             infra=read("--infra", over.infra, amounts.infra),
+            image=read("--image-id", None if over.image == "none" else over.image, amounts.image),
+            ports=read("--ports", ",".join(over.ports) or None, amounts.ports) or (),
+            disk_gib=read("--disk-size", over.disk_size, amounts.disk),
         )
 
     def _values(
@@ -274,4 +328,4 @@ def substitute(text: str, envs: Mapping[str, str]) -> str:
     return re.sub(r"\$(?:\{(\w+)\}|(\w+))", lambda match: envs.get(match[1] or match[2], match[0]), text)
 
 
-__all__ = ["InvalidTask", "Overrides", "from_wire", "load_task", "substitute"]
+__all__ = ["InvalidTask", "Overrides", "from_wire", "load_task", "override", "substitute"]

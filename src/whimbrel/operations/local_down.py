@@ -6,10 +6,10 @@ from typing import Any
 
 from sqlalchemy import Connection
 
-from whimbrel.operations.closing import close_seen_gone
+from whimbrel.operations.closing import Deed, close_seen_gone
 from whimbrel.operations.tools import Tools
 from whimbrel.requests.run import Run
-from whimbrel.store import clusters
+from whimbrel.store import clusters, tombstones
 from whimbrel.store.clusters import ClusterRow
 
 DEADLINE = 90.0
@@ -32,18 +32,15 @@ class LocalDown:
 
         await run.step("down", remove, deadline=DEADLINE)
 
+        deed = Deed.of(run)
+
         def close(connection: Connection) -> tuple[list[ClusterRow], list[str]]:
             there = clusters.list_open(connection, infra=local.name)
             keys: list[str] = []
             for cluster in there:
-                keys += close_seen_gone(
-                    connection,
-                    cluster,
-                    actor=run.actor,
-                    request=run.id,
-                    now=run.now(),
-                    action="cluster.down",
-                )
+                keys += close_seen_gone(connection, cluster, deed, outcome="removed with its Kubernetes")
+            for stone in tombstones.standing(connection, infra=local.name):
+                tombstones.reap(connection, stone.cluster_uid, by=run.actor, now=run.now())
             return there, keys
 
         closed, keys = await run.write(close)

@@ -6,7 +6,7 @@
 | clusters that were removed, with their jobs and logs | 30 days |
 | files that clients sent and no launch has named since | 7 days |
 | lines of the audit log | 400 days |
-| tombstones of what may still exist somewhere | until it is seen gone |
+| tombstones of what may still exist somewhere | until it is seen gone; then 400 days more |
 | the server's own log | three files of 10 MB (`server.logfile`) |
 
 It is done in small pieces with pauses between them: files in threads, rows in short transactions, the files first, so
@@ -51,6 +51,9 @@ async def sweep(tools: Tools) -> None:
     clusters = await _closed_clusters(tools)
     lines = await _audit(tools)
     files = await tools.blobs.sweep()
+    await tools.store.write(
+        lambda connection: retention.drop_tombstones(connection, before=clock.moment(clock.now()) - AUDIT)
+    )
     if clusters or files or lines:
         logger.info(
             "forgot %d removed clusters, %d files and %d lines of the audit log, all old",

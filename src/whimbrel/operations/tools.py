@@ -6,13 +6,15 @@ the real one from `whimbrel.infra`.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 from whimbrel.infra.base import Infra, NodeShape, Progress
+from whimbrel.infra.guard import GuardView
 from whimbrel.jobs.logstore import LogStore
 from whimbrel.jobs.vault import Vault
+from whimbrel.model.config import Config
 from whimbrel.operations.blobs import BlobStore
 from whimbrel.store.clusters import ClusterRow
 from whimbrel.store.engine import Store
@@ -48,7 +50,7 @@ class Places(Protocol):
             ContextNotFound: there is none, with the names that there are.
         """
 
-    async def candidates(self, wanted: str | None, kubeconfig: Paths) -> Sequence[str]:
+    async def candidates(self, wanted: str | None, kubeconfig: Paths, config: Config) -> Sequence[str]:
         """The places that `--infra` means, best first; for None the usual ones, empty when nothing is
         configured.
 
@@ -56,8 +58,17 @@ class Places(Protocol):
             ContextNotFound: what is wanted is not there, with the names that there are.
         """
 
-    async def known(self, kubeconfig: Paths) -> Sequence[str]:
+    async def known(self, kubeconfig: Paths, config: Config) -> Sequence[str]:
         """Every place that is configured."""
+
+    def views(self) -> Mapping[str, GuardView]:
+        """How the guards of the places stand that were asked for since the start, by name. Makes no call."""
+
+    def view(self, infra: str, kubeconfig: Paths) -> GuardView | None:
+        """The same of one place; None when it was not asked for yet."""
+
+    def warnings(self, kubeconfig: Paths) -> Sequence[dict[str, Any]]:
+        """What is wrong with files that can be used all the same, as errors for the wire; as they were last read."""
 
     async def aclose(self) -> None:
         """Close connections."""

@@ -7,7 +7,18 @@ from fastapi import FastAPI
 import whimbrel
 from whimbrel.server import failures
 from whimbrel.server.limits import BodyLimit
-from whimbrel.server.routes import clusters, files, health, jobs, places, requests
+from whimbrel.server.metrics import Measured
+from whimbrel.server.routes import (
+    clusters,
+    files,
+    health,
+    history,
+    jobs,
+    leftovers,
+    places,
+    requests,
+    volumes,
+)
 from whimbrel.server.services import Services
 
 
@@ -23,6 +34,7 @@ def create_app(services: Services) -> FastAPI:
     app.state.services = services
     failures.install(app, services.home.log)
     app.add_middleware(BodyLimit)
-    for module in (health, requests, clusters, jobs, files, places):
+    app.add_middleware(Measured, requests=services.metrics)  # the last one is the outermost
+    for module in (health, requests, clusters, jobs, files, places, history, leftovers, volumes):
         app.include_router(module.router)
     return app

@@ -47,6 +47,38 @@ class DownBody(Body):
     purge: bool = False
 
 
+class LookBody(Body):
+    """Where to look for leftovers; None means wherever tombstones are."""
+
+    infra: list[str] | None = None
+
+
+class LeftoverBody(Body):
+    """A tombstone, and the place at which it was met."""
+
+    uid: str
+    infra: str
+    kubeconfig: list[str]
+
+
+class ReapBody(Body):
+    """Remove what is left of these."""
+
+    tombstones: list[LeftoverBody]
+
+
+class VolumeBody(Body):
+    """A volume as its YAML says it."""
+
+    volume: dict[str, Any]
+
+
+class VolumeDeleteBody(Body):
+    """Delete a volume."""
+
+    purge: bool = False
+
+
 class CancelJobsBody(Body):
     """Which jobs; with neither, the newest that has not ended."""
 

@@ -1,5 +1,5 @@
 """Who calls, what they see, and under which key: the headers of a request. The local socket is its user's
-own."""
+own. These are coroutines because FastAPI hands plain functions to a pool of threads that all requests share."""
 
 from __future__ import annotations
 
@@ -22,19 +22,26 @@ class Caller:
     version: str
     kubeconfig: tuple[str, ...]
     idempotency_key: str | None
+    config: str = ""  # path of the configuration file that the client sees
+    host: str = ""  # the machine that it runs on
 
 
-def caller_of(request: Request) -> Caller:
+async def caller_of(request: Request) -> Caller:
     """Read the headers."""
     paths = [part for part in request.headers.get("x-whimbrel-kubeconfig", "").split(os.pathsep) if part]
     for path in paths:
         if not os.path.isabs(path):
             raise InvalidTask("X-Whimbrel-Kubeconfig must hold absolute paths.")
+    config = request.headers.get("x-whimbrel-config", "")
+    if config and not os.path.isabs(config):
+        raise InvalidTask("X-Whimbrel-Config must be an absolute path.")
     return Caller(
         user=request.headers.get("x-whimbrel-user", "") or "unknown",
         version=request.headers.get("x-whimbrel-version", ""),
         kubeconfig=tuple(paths) or (os.path.expanduser("~/.kube/config"),),
         idempotency_key=_key(request.headers.get("idempotency-key")),
+        config=config,
+        host=request.headers.get("x-whimbrel-host", "")[:253],
     )
 
 
@@ -48,7 +55,7 @@ def _key(text: str | None) -> str | None:
         raise InvalidTask("The Idempotency-Key must be a UUID.") from None
 
 
-def services_of(request: Request) -> Services:
+async def services_of(request: Request) -> Services:
     """The parts of this server."""
     services: Services = request.app.state.services
     return services

@@ -36,6 +36,9 @@ logger = logging.getLogger(__name__)
 LONGEST_GOODBYE = 2.7  # seconds from the signal to the end of the process
 LET_GO = 1.5  # of them, for handing work back
 DESCRIPTORS = 16384
+BACKLOG = (
+    2048  # connections that wait to be accepted; a Unix socket refuses what is more, and says "try again"
+)
 
 
 def run(home: Home, *, foreground: bool = False, places: Callable[[], Places] | None = None) -> NoReturn:
@@ -123,7 +126,7 @@ async def _serve(
             access_log=False,
             server_header=False,
             timeout_graceful_shutdown=1,
-            backlog=128,
+            backlog=BACKLOG,
         ),
         drain,
         opened=lambda: home.write_record(address=address, state="ready"),

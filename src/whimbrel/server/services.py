@@ -11,7 +11,7 @@ import logging
 import os
 import time
 import uuid
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -21,6 +21,7 @@ from whimbrel.jobs.keeper import Desk
 from whimbrel.jobs.logstore import LogStore
 from whimbrel.jobs.reconciler import Reconciler
 from whimbrel.jobs.vault import Vault
+from whimbrel.model.config import Config
 from whimbrel.operations.blobs import BlobStore
 from whimbrel.operations.down import Down
 from whimbrel.operations.exec import Exec
@@ -28,12 +29,17 @@ from whimbrel.operations.launch import Launch
 from whimbrel.operations.local_down import LocalDown
 from whimbrel.operations.local_up import LocalUp
 from whimbrel.operations.lookout import look_out
+from whimbrel.operations.reaping import Reap
 from whimbrel.operations.retention import forget_what_is_old
 from whimbrel.operations.tools import Places, Tools
+from whimbrel.operations.volumes import ApplyVolume, DeleteVolume
 from whimbrel.requests.engine import Engine, Operation
 from whimbrel.runtime.pid1 import node_command
+from whimbrel.server.configs import Configs
 from whimbrel.server.draining import Drain
 from whimbrel.server.home import Home
+from whimbrel.server.metrics import Requests
+from whimbrel.server.watchdog import Watchdog
 from whimbrel.store.clusters import ClusterRow
 from whimbrel.store.engine import Store
 
@@ -64,6 +70,10 @@ class Services:
     tools: Tools
     engine: Engine
     jobs: Reconciler
+    configuration: Callable[[], Awaitable[Config]]
+    configs: Configs
+    metrics: Requests = field(default_factory=Requests)
+    watchdog: Watchdog = field(default_factory=Watchdog)
     started_at: float = field(default_factory=time.time)
     _watchers: list[asyncio.Task[None]] = field(default_factory=list)
 
@@ -73,10 +83,15 @@ class Services:
     ) -> Services:
         """Open the database and put the parts together; nothing runs yet."""
         store = Store.open(home.database)
+        configs = Configs()
+
+        async def configuration() -> Config:
+            return await configs.read(os.environ.get("WHIMBREL_CONFIG") or str(home.root / "config.yaml"))
+
         late = _LateJobs()
         tools = Tools(
             store=store,
-            places=(places or real_places)(),
+            places=places() if places else Infras(node_command(), config=configuration),
             blobs=BlobStore(home.blobs),
             vault=Vault(home.secrets),
             logs=LogStore(home.logs),
@@ -88,17 +103,29 @@ class Services:
             Down(tools),
             LocalUp(tools),
             LocalDown(tools),
+            ApplyVolume(tools),
+            DeleteVolume(tools),
+            Reap(tools),
         ]
         server_id = f"{os.getpid()}-{uuid.uuid4().hex[:12]}"
         engine = Engine(store, {operation.kind: operation for operation in operations}, server_id)
 
         async def take_down(cluster: ClusterRow) -> None:
-            body = {"cluster": cluster.name, "purge": False}
+            body = {"cluster": cluster.name, "purge": False, "origin": "autodown"}
             await engine.submit(records.DOWN, records.subject(cluster.name), body, cluster.user)
 
         desk = Desk(store=store, infra_of=tools.infra_of, logs=tools.logs, vault=tools.vault)
         jobs = late.reconciler = Reconciler(desk, server_id, take_down)
-        return cls(home=home, drain=drain, address=address, tools=tools, engine=engine, jobs=jobs)
+        return cls(
+            home=home,
+            drain=drain,
+            address=address,
+            tools=tools,
+            engine=engine,
+            jobs=jobs,
+            configuration=configuration,
+            configs=configs,
+        )
 
     async def start(self, broken: Callable[[str], None]) -> None:
         """Begin to work. `broken` is called when a part ends that must not: the server then ends itself."""
@@ -109,6 +136,7 @@ class Services:
             ("the job reconciler", self.jobs.join()),
             ("the sweeper", forget_what_is_old(self.tools)),
             ("the lookout", look_out(self.tools)),
+            ("the watchdog of the loop", self.watchdog.run()),
         ):
             self._watchers.append(asyncio.create_task(self._watch(name, part, broken), name=f"watch {name}"))
 
@@ -143,8 +171,3 @@ class Services:
             logger.exception("%s failed", name, extra={"action": "part-failed"})
         if not self.drain.draining.is_set():
             broken(f"{name} ended")
-
-
-def real_places() -> Places:
-    """The infrastructure of this machine's kubeconfigs."""
-    return Infras(node_command())

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from whimbrel.infra.base import NodeShape, Offer
+from whimbrel.infra.guard import GuardView
 from whimbrel.jobs import records
 from whimbrel.model.status import JobStatus
 from whimbrel.store.clusters import ClusterRow
 from whimbrel.store.jobs import JobRow
 from whimbrel.store.requests import Event, Request
+from whimbrel.store.things import LedgerEntry
+from whimbrel.store.tombstones import Tombstone
+from whimbrel.store.volumes import VolumeRow
 
 _WAITING = (JobStatus.PENDING, JobStatus.STARTING)
 
@@ -21,8 +25,8 @@ def resources(shape: NodeShape) -> dict[str, Any]:
     return {"cpus": shape.cpus, "memory_gib": shape.memory_gib, "accelerators": accelerators}
 
 
-def cluster(row: ClusterRow, counts: Mapping[JobStatus, int]) -> dict[str, Any]:
-    """One cluster, for `status`."""
+def cluster(row: ClusterRow, counts: Mapping[JobStatus, int], guard: GuardView | None) -> dict[str, Any]:
+    """One cluster, for `status`; with what its place's guard knows, which costs no call."""
     return {
         "name": row.name,
         "uid": row.uid,
@@ -41,6 +45,63 @@ def cluster(row: ClusterRow, counts: Mapping[JobStatus, int]) -> dict[str, Any]:
         },
         "last_error": row.last_error,
         "nodes": row.nodes,
+        "endpoints": row.endpoints,
+        "endpoints_at": row.endpoints_at,
+        "infra_state": (guard or GuardView(state="closed")).to_wire(),
+    }
+
+
+def tombstone(row: Tombstone, ledger: Sequence[LedgerEntry]) -> dict[str, Any]:
+    """One tombstone, with the names and labels of what may be left."""
+    return {
+        "name": row.name,
+        "id": row.cluster_uid[:8],
+        "uid": row.cluster_uid,
+        "infra": row.infra,
+        "identity": row.identity,
+        "namespace": row.namespace,
+        "num_nodes": row.num_nodes,
+        "resources": resources(NodeShape(**row.shape)),
+        "task": row.task,
+        "user": row.user,
+        "created_at": row.created_at,
+        "buried_at": row.buried_at,
+        "buried_by": row.buried_by,
+        "request": row.request,
+        "reason": row.reason,
+        "reaped_at": row.reaped_at,
+        "reaped_by": row.reaped_by,
+        "left": [
+            {
+                "kind": entry.kind,
+                "namespace": entry.namespace,
+                "name": entry.name,
+                "labels": entry.labels,
+                "last_seen_at": entry.last_seen_at,
+            }
+            for entry in ledger
+            if entry.state == "forgotten"
+        ],
+    }
+
+
+def volume(row: VolumeRow, used_by: list[str]) -> dict[str, Any]:
+    """One volume, for `volumes ls`."""
+    return {
+        "name": row.name,
+        "status": row.status,
+        "phase": row.phase,
+        "infra": row.infra,
+        "namespace": row.namespace,
+        "claim": row.claim,
+        "size": row.spec.get("size"),
+        "access_mode": (row.spec.get("config") or {}).get("access_mode"),
+        "existing": bool(row.spec.get("use_existing")),
+        "used_by": used_by,
+        "user": row.user,
+        "created_at": row.created_at,
+        "observed_at": row.observed_at,
+        "last_error": row.last_error,
     }
 
 
@@ -96,6 +157,7 @@ def offer(row: Offer, *, chosen: bool) -> dict[str, Any]:
         "infra": row.infra,
         "feasible": row.feasible,
         "reason": row.reason,
+        "note": row.note,
         "cpus": shape.cpus if shape else None,
         "memory_gib": shape.memory_gib if shape else None,
         "accelerators": f"{shape.accelerator}:{shape.accelerator_count}"

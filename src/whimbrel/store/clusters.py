@@ -7,7 +7,7 @@ whoever reconciles the cluster's jobs: see `whimbrel.store.leases`, with `cluste
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Row, insert, select, update
@@ -47,6 +47,10 @@ class ClusterRow:
     fence: int
     lease_until: float | None
     namespace: str = ""
+    provision: JsonObject = field(default_factory=dict)
+    endpoints: list[JsonObject] = field(default_factory=list)
+    endpoints_at: float | None = None
+    sent: JsonObject = field(default_factory=dict)
 
 
 def key(uid: str) -> ColumnElement[bool]:
@@ -70,6 +74,8 @@ def add(
     autodown: bool = False,
     workspace: str = "default",
     namespace: str = "",
+    provision: Mapping[str, Any] | None = None,
+    sent: Mapping[str, Any] | None = None,
 ) -> ClusterRow:
     """Record a cluster that is about to be created (INIT). Secret values of the task are blanked here."""
     present = find(connection, name)
@@ -90,6 +96,8 @@ def add(
             autodown=autodown,
             workspace=workspace,
             namespace=namespace,
+            provision=dict(provision or {}),
+            sent=dict(sent or {}),
             user=user,
             created_at=moment(now),
             launched_at=moment(now),
@@ -132,6 +140,14 @@ def latest(connection: Connection, name: str) -> ClusterRow | None:
     return _cluster(row) if row is not None else None
 
 
+def of_name(connection: Connection, name: str) -> list[ClusterRow]:
+    """Every incarnation of that name, newest first."""
+    rows = connection.execute(
+        select(clusters).where(clusters.c.name == name).order_by(clusters.c.created_at.desc())
+    )
+    return [_cluster(row) for row in rows]
+
+
 def list_open(
     connection: Connection, *, infra: str | None = None, user: str | None = None
 ) -> list[ClusterRow]:
@@ -158,11 +174,24 @@ def observed(
     _change(connection, uid, status=status, nodes=[dict(node) for node in nodes], observed_at=moment(now))
 
 
+def reached(connection: Connection, uid: str, *, endpoints: Sequence[Mapping[str, Any]], now: Moment) -> None:
+    """Where its ports were seen."""
+    _change(connection, uid, endpoints=[dict(one) for one in endpoints], endpoints_at=moment(now))
+
+
 def launched(
-    connection: Connection, uid: str, *, task: Mapping[str, Any], autodown: bool | None, now: Moment
+    connection: Connection,
+    uid: str,
+    *,
+    task: Mapping[str, Any],
+    autodown: bool | None,
+    now: Moment,
+    sent: Mapping[str, Any] | None = None,
 ) -> None:
     """A launch or exec on an existing cluster: what it runs now."""
     _change(connection, uid, task=redact(dict(task)), launched_at=moment(now))
+    if sent is not None:
+        _change(connection, uid, sent=dict(sent))
     if autodown is not None:
         _change(connection, uid, autodown=autodown)
 

@@ -1,7 +1,7 @@
 """What is old enough to be forgotten, a few rows at a time, so that no transaction is long.
 
-Tombstones (things that were forgotten while they may still exist) are never dropped here: `whim` must be able to find
-what they name.
+Tombstones that stand (of what was forgotten while it may still exist) are never dropped here: `whim` must be able to
+find what they name.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from sqlalchemy import Connection, delete, select
 
 from whimbrel.store.clock import Moment, moment
-from whimbrel.store.tables import audit, clusters, things
+from whimbrel.store.tables import audit, clusters, things, tombstones
 
 SLICE = 50
 """Rows of one transaction."""
@@ -30,6 +30,14 @@ def drop_clusters(connection: Connection, uids: Sequence[str]) -> int:
         delete(clusters).where(clusters.c.uid.in_(uids), clusters.c.closed_at.is_not(None))
     )
     return gone.rowcount
+
+
+def drop_tombstones(connection: Connection, *, before: Moment) -> int:
+    """Forget some tombstones that were reaped long ago, with what the ledger has of theirs; how many."""
+    query = select(tombstones.c.cluster_uid).where(tombstones.c.reaped_at < moment(before)).limit(SLICE)
+    uids = [str(uid) for (uid,) in connection.execute(query)]
+    connection.execute(delete(things).where(things.c.cluster_uid.in_(uids), things.c.state == "absent"))
+    return connection.execute(delete(tombstones).where(tombstones.c.cluster_uid.in_(uids))).rowcount
 
 
 def drop_audit(connection: Connection, *, before: Moment) -> int:

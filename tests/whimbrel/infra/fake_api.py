@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
@@ -272,8 +273,14 @@ def _selected(obj: Obj, query: Mapping[str, str]) -> bool:
     selector = query.get("labelSelector", "")
     if selector and any(labels.get(key) != value for key, _, value in [selector.partition("=")]):
         return False
-    field = query.get("fieldSelector", "")
-    return not field or obj.get("involvedObject", {}).get("uid") == field.partition("=")[2]
+    for term in filter(None, query.get("fieldSelector", "").split(",")):
+        field, operator, wanted = re.fullmatch(r"([\w.]+)(!?=)(.*)", term).groups()  # type: ignore[union-attr]
+        found: Any = obj
+        for part in field.split("."):
+            found = found.get(part, {})
+        if (found == wanted) != (operator == "="):
+            return False
+    return True
 
 
 def _ok(body: Obj, code: int = 200) -> Response:

@@ -12,7 +12,6 @@ from whimbrel.infra.kubernetes.capacity import (
     describe_free,
     fits,
     free,
-    kind_of,
     machine,
     why_not,
 )
@@ -60,23 +59,6 @@ def test_quantities_are_read(text: object, value: float) -> None:
 def test_quantities_are_written() -> None:
     assert quantity.cpus(0.1) == "100m"
     assert quantity.memory(1.5) == "1536Mi"
-
-
-@pytest.mark.parametrize(
-    ("label", "kind"),
-    [
-        ("NVIDIA-A100-SXM4-80GB", "A100-80GB"),
-        ("NVIDIA-A100-SXM4-40GB", "A100"),
-        ("nvidia-tesla-t4", "T4"),
-        ("nvidia-h100-80gb", "H100"),
-        ("Tesla-V100-SXM2-16GB", "V100"),
-        ("NVIDIA-L40S", "L40S"),
-        ("h100", "H100"),
-        ("something-new", "something-new"),
-    ],
-)
-def test_labels_become_names_of_accelerators(label: str, kind: str) -> None:
-    assert kind_of(label) == kind
 
 
 def test_a_cluster_that_fits_has_no_reason() -> None:
@@ -127,10 +109,8 @@ def test_a_pod_asks_for_accelerators_as_the_machines_call_them() -> None:
     machines = [machine(node("c")), machine(gpu_node("g", "NVIDIA-H100-80GB-HBM3", 8, taints=[GPU_TAINT]))]
     asked = accelerator_for(machines, shape(1, gpu="h100", count=2))
     assert asked
-    assert (asked.resource, dict(asked.selector)) == (
-        "nvidia.com/gpu",
-        {"nvidia.com/gpu.product": "NVIDIA-H100-80GB-HBM3"},
-    )
+    assert asked.resource == "nvidia.com/gpu"
+    assert list(asked.selectors) == [{"nvidia.com/gpu.product": "NVIDIA-H100-80GB-HBM3"}]
     assert accelerator_for(machines, shape(1)) is None
 
 

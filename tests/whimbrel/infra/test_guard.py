@@ -101,28 +101,91 @@ async def test_it_stays_open_as_long_as_the_call_took_and_twice_as_long_each_tim
     assert breaks == [3, 6, 12, 20]
 
 
-async def test_after_the_break_one_caller_tries_while_the_others_still_learn_at_once() -> None:
-    clock = Clock()
-    guard = make(clock)
+async def half_open(guard: Guard, clock: Clock) -> None:
+    """A guard that has failed once and would let one call through."""
     with pytest.raises(Unreachable):
         await guard.call("x", dead, timeout=5)
     clock.now += 1
     assert guard.view.state == "half-open"
-    release = asyncio.Event()
+
+
+async def test_after_the_break_one_caller_tries_and_the_others_go_on_when_it_was_answered() -> None:
+    clock = Clock()
+    guard = make(clock)
+    await half_open(guard, clock)
+    release, called = asyncio.Event(), []
 
     async def probe() -> str:
+        called.append(1)
         await release.wait()
         return "alive"
 
-    probing = asyncio.create_task(guard.call("probe", probe, timeout=5))
+    calls = [asyncio.create_task(guard.call("side by side", probe, timeout=5)) for _ in range(5)]
+    for _ in range(5):
+        await asyncio.sleep(0)
+    assert called == [1], "one call tries again, the others wait for what it learns"
+    release.set()
+    assert await asyncio.gather(*calls) == ["alive"] * 5
+    assert guard.view.state == "closed"
+
+
+async def test_while_one_tries_again_in_vain_the_others_wait_a_moment_and_no_longer() -> None:
+    clock = Clock()
+    guard = make(clock, follow=0.05)
+    await half_open(guard, clock)
+    probing = asyncio.create_task(guard.call("probe", asyncio.Event().wait, timeout=5))
     await asyncio.sleep(0)
     await asyncio.sleep(0)
     with pytest.raises(Unreachable, match="is being tried again now"):
         await guard.call("x", fine, timeout=5)
+    assert guard.view.spared == 1
+    probing.cancel()
+    await asyncio.gather(probing, return_exceptions=True)
+
+
+async def test_an_open_breaker_is_told_before_a_slot_is_waited_for() -> None:
+    guard = make(calls=1)
+    stuck = asyncio.create_task(guard.call("hangs", asyncio.Event().wait, timeout=5))
+    await asyncio.sleep(0)
+    async with asyncio.timeout(1):
+        with pytest.raises(Unreachable):
+            async with guard.opening("exec"):
+                raise OSError("refused")
+        with pytest.raises(Unreachable, match="seen 0 s ago"):
+            await guard.call("x", fine, timeout=5)
+    stuck.cancel()
+    await asyncio.gather(stuck, return_exceptions=True)
+
+
+async def test_what_was_on_its_way_over_the_old_way_counts_no_more_after_a_reset() -> None:
+    clock = Clock()
+    guard = make(clock)
+    release = asyncio.Event()
+
+    async def old() -> str:
+        await release.wait()
+        return "from the old cluster"
+
+    async def new() -> str:
+        return "from the new cluster"
+
+    first = asyncio.create_task(guard.cached("k", "x", old, timeout=5, fresh=10, stale=100))
+    failing = asyncio.create_task(guard.call("x", lambda: _after(release), timeout=5))
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    clock.now += 1
+    guard.reset()
+    second = await guard.cached("k", "x", new, timeout=5, fresh=10, stale=100)
     release.set()
-    assert await probing == "alive"
+    await asyncio.gather(first, failing, return_exceptions=True)
+    third = await guard.cached("k", "x", new, timeout=5, fresh=10, stale=100)
+    assert (second.value, third.value) == ("from the new cluster", "from the new cluster")
     assert guard.view.state == "closed"
-    assert await guard.call("x", fine, timeout=5) == "answer"
+
+
+async def _after(event: asyncio.Event) -> None:
+    await event.wait()
+    raise OSError("reset")
 
 
 async def test_a_probe_that_is_cancelled_lets_the_next_one_try() -> None:
@@ -278,3 +341,55 @@ async def test_opening_a_stream_counts_for_the_breaker() -> None:
     with pytest.raises(Unreachable, match="seen 0 s ago"):
         async with guard.opening("exec"):
             raise AssertionError
+
+
+async def test_who_has_patience_gets_an_older_answer_with_the_reason_why_it_is_no_newer_one() -> None:
+    clock = Clock()
+    guard = make(clock)
+    await guard.cached("k", "x", fine, timeout=1, fresh=1, stale=10)
+    clock.now += 5000
+    old = await guard.cached("k", "x", dead, timeout=1, fresh=1, stale=10, patience=1)
+    assert (old.value, old.age) == ("answer", 5000)
+    assert old.error
+    assert "refused" in old.error.message
+
+
+async def test_patience_ends_and_the_question_goes_on_behind_it() -> None:
+    guard = make(Clock())
+    release = asyncio.Event()
+
+    async def slow() -> str:
+        await release.wait()
+        return "late"
+
+    with pytest.raises(Unreachable, match=r"within 0\.02 s"):
+        await guard.cached("k", "x", slow, timeout=5, fresh=1, stale=10, patience=0.02)
+    release.set()
+    for _ in range(5):
+        await asyncio.sleep(0)
+    assert (await guard.cached("k", "x", dead, timeout=5, fresh=1, stale=10)).value == "late"
+
+
+async def test_the_view_counts_what_was_asked_answered_missed_and_spared() -> None:
+    guard = make(Clock())
+    await guard.call("x", fine, timeout=1)
+    for _ in range(3):
+        with pytest.raises(Unreachable):
+            await guard.call("x", dead, timeout=1)
+    view = guard.view
+    assert (view.calls, view.answered, view.failed, view.spared) == (0, 1, 1, 2)
+    wire = view.to_wire()
+    assert wire["breaker"] == "open"
+    assert "refused" in wire["reason"]
+
+
+async def test_a_watch_that_goes_on_is_not_what_others_wait_for() -> None:
+    clock = Clock()
+    guard = make(clock)
+    await half_open(guard, clock)
+    async with guard.following("watch"):
+        assert await guard.call("x", fine, timeout=1) == "answer"
+    with pytest.raises(Unreachable):
+        async with guard.following("watch"):
+            raise OSError("reset")
+    assert guard.view.state == "open"

@@ -18,6 +18,7 @@ from whimbrel.infra.kubernetes.infra import KubernetesInfra
 from whimbrel.model.errors import (
     ContextNotFound,
     Forbidden,
+    IdentityChanged,
     InfraRefused,
     NodeLost,
     OutOfCapacity,
@@ -465,3 +466,56 @@ async def test_a_cluster_is_looked_for_where_it_was_made_although_the_context_po
     assert (await infra.observe(made)).running
     assert (await infra.remove(made, quiet, 10)).gone
     assert api.named("pods") == []
+
+
+async def test_what_was_made_in_another_cluster_is_not_touched_here(
+    infra: KubernetesInfra, api: FakeApi, spec: ClusterSpec
+) -> None:
+    """A restored copy of a cluster has the same names and labels, and another identity."""
+    await infra.ensure(spec, lambda text: None, 5)
+    before, made = dict(api.objects), replace(spec, identity="of another cluster")
+    api.requests.clear()
+    for touch in (
+        infra.ensure(made, lambda text: None, 5),
+        infra.observe(made),
+        infra.remove(made, lambda text: None, 5),
+    ):
+        with pytest.raises(IdentityChanged, match="nothing was touched"):
+            await touch
+    with pytest.raises(IdentityChanged):
+        async with infra.node(made, 0).exec(["sh"]):
+            raise AssertionError("a command was started")
+    assert api.objects == before
+    assert api.channels == []
+    assert {line.split("?")[0] for line in api.requests} <= {"GET /api/v1/namespaces/kube-system"}
+    ours = replace(spec, identity="uid-of-kube-system")
+    assert (await infra.observe(ours)).running
+    assert (await infra.remove(ours, lambda text: None, 5)).gone
+
+
+async def test_names_that_are_taken_are_told_with_the_labels_they_have_now(
+    infra: KubernetesInfra, api: FakeApi, spec: ClusterSpec
+) -> None:
+    await infra.ensure(spec, lambda text: None, 5)
+    things = infra.things(spec)
+    first = things[0].name
+    api.put(
+        "pods", "default", {**api.objects["pods", "default", first], "metadata": {"name": first, "uid": "x"}}
+    )
+    named = await infra.named(things)
+    assert [thing.name for thing in named] == [thing.name for thing in things]
+    assert named[0].labels == {}
+    assert named[1].labels["whimbrel.dev/cluster-uid"] == spec.uid
+    api.drop("pods", "default", first)
+    assert first not in [thing.name for thing in await infra.named(things)]
+
+
+async def test_each_thing_that_was_refused_is_in_the_answer_with_why(
+    infra: KubernetesInfra, api: FakeApi, spec: ClusterSpec
+) -> None:
+    await infra.ensure(spec, lambda text: None, 5)
+    api.refuse = refusing("DELETE", "/services", status(403, "Forbidden", "you cannot delete services"))
+    seen = await infra.remove(spec, lambda text: None, 5)
+    assert [node.phase for node in seen.nodes] == ["absent", "absent"]
+    (thing,) = seen.others
+    assert "you cannot delete services" in seen.refused[thing.name]

@@ -54,7 +54,7 @@ def test_a_pod_asks_for_what_the_shape_says(one: ClusterSpec) -> None:
     spec = ClusterSpec(name="c1", uid=one.uid, num_nodes=1, shape=shape, user="a")
     accelerator = Accelerator(
         resource="nvidia.com/gpu",
-        selector={"nvidia.com/gpu.product": "NVIDIA-L4"},
+        selectors=[{"nvidia.com/gpu.product": "NVIDIA-L4"}],
         tolerations=({"key": "nvidia.com/gpu", "operator": "Exists"},),
     )
     body = made(spec, accelerator)["spec"]

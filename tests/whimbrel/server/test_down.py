@@ -1,5 +1,6 @@
 """Deletion is honest: `down` forgets only what it saw gone; `--purge` forgets in any case and says so."""
 
+import json
 import shutil
 import sqlite3
 import time
@@ -57,9 +58,11 @@ def test_a_context_that_is_gone_refuses_and_a_purge_forgets(server: Server, cont
     assert server.logs("c1", 1, "")[0] == "up\n"
     server.stop()
     with sqlite3.connect(server.home / "state.db") as database:
-        (line,) = database.execute("SELECT actor, action, data FROM audit").fetchall()
+        kept, line = database.execute("SELECT actor, action, data FROM audit ORDER BY id").fetchall()
         (thing,) = database.execute("SELECT state, forgotten_by, name, labels FROM things").fetchall()
     database.close()
+    assert kept[1] == "cluster.down"
+    assert json.loads(kept[2])["outcome"] == "kept"
     assert line[1] == "cluster.purge"
     assert output["left"][0] in line[2]
     assert (thing[0], thing[1]) == ("forgotten", line[0])

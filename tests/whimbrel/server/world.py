@@ -3,7 +3,7 @@
 Because it is on disk, it outlives a server that is killed, like a Kubernetes does. Faults are files that a
 test writes: `fault` in a context ("silent", "refused"), `hold` (nodes are created, but do not run as long as
 it is there), `sticky` (nothing is deleted), `stuck` (a thread hangs for 30 s). `made.log` has a line for each
-node that was created.
+node that was created. `unlabelled` has the names of nodes that lost their labels.
 """
 
 from __future__ import annotations
@@ -14,21 +14,28 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from whimbrel.infra.base import (
+    NO_PROVISION,
     Check,
     ClusterSpec,
     Infra,
+    Inventory,
     NodeShape,
     NodeState,
     Observation,
     Offer,
     Progress,
     Thing,
+    moved,
 )
-from whimbrel.model.errors import ContextNotFound, NodeLost, Unreachable
+from whimbrel.infra.guard import GuardView
+from whimbrel.infra.provision import Provision
+from whimbrel.model.config import Config
+from whimbrel.model.errors import ContextNotFound, NodeLost, OutOfCapacity, Unreachable
 from whimbrel.model.names import node_name
 from whimbrel.operations.tools import Local, Paths
 
@@ -59,15 +66,24 @@ class World:
             )
         return FakeInfra(infra, self.root / infra.removeprefix("k8s/"))
 
-    async def candidates(self, wanted: str | None, kubeconfig: Paths) -> Sequence[str]:
+    async def candidates(self, wanted: str | None, kubeconfig: Paths, config: Config) -> Sequence[str]:
         if wanted in (None, "k8s"):
             return self.names()
         if wanted == "local":
             return ["k8s/kubesim-local"]
         return [(await self.get(wanted or "", kubeconfig)).name]
 
-    async def known(self, kubeconfig: Paths) -> Sequence[str]:
+    async def known(self, kubeconfig: Paths, config: Config) -> Sequence[str]:
         return self.names()
+
+    def views(self) -> Mapping[str, GuardView]:
+        return {}
+
+    def warnings(self, kubeconfig: Paths) -> Sequence[dict[str, Any]]:
+        return []
+
+    def view(self, infra: str, kubeconfig: Paths) -> GuardView | None:
+        return None
 
     async def aclose(self) -> None:
         return
@@ -137,12 +153,15 @@ class FakeInfra:
             return Check(infra=self.name, usable=False, reason=error.message, remedy=error.remedy or "")
         return Check(infra=self.name, usable=True, identity=await self.identity(), nodes=1, cpus=8)
 
-    async def offer(self, num_nodes: int, shape: NodeShape) -> Offer:
+    async def offer(self, num_nodes: int, shape: NodeShape, provision: Provision = NO_PROVISION) -> Offer:
         await self._answer()
         if shape.cpus > 8:
             reason = f"no node has {shape.cpus:g} CPUs; the largest has 8"
             return Offer(infra=self.name, feasible=False, reason=reason, shape=shape)
         return Offer(infra=self.name, feasible=True, shape=shape)
+
+    async def accelerators(self, patience: float) -> Inventory:
+        return Inventory(infra=self.name)
 
     async def identity(self, like: str = "") -> str:
         await self._answer()
@@ -158,6 +177,9 @@ class FakeInfra:
         ]
 
     async def ensure(self, spec: ClusterSpec, progress: Progress, timeout: float) -> Observation:
+        if (self._directory / "full").exists():
+            patience = spec.provision.patience or timeout
+            raise OutOfCapacity(f"{self.name}: no machine took its nodes within {patience:g} s.")
         for rank in range(spec.num_nodes):
             await self._answer()
             if (self._directory / "stuck").exists():
@@ -175,12 +197,16 @@ class FakeInfra:
 
     async def observe(self, spec: ClusterSpec) -> Observation:
         await self._answer()
+        mark = self._directory / "identity"
+        if spec.identity and mark.exists() and spec.identity != mark.read_text():
+            raise moved(self.name, spec.name)
         nodes = [
             NodeState(
                 rank=rank,
                 name=self._home(spec, rank).name,
-                phase="running" if self._home(spec, rank).exists() else "absent",
+                phase="running" if self._ours(spec, rank) else "absent",
                 ip=f"127.0.0.{rank + 1}",
+                message="nobody may delete it" if (self._directory / "sticky").exists() else "",
             )
             for rank in range(spec.num_nodes)
         ]
@@ -190,10 +216,21 @@ class FakeInfra:
         await self._answer()
         if not (self._directory / "sticky").exists():
             for rank in range(spec.num_nodes):
+                if not self._ours(spec, rank):
+                    continue
                 home = self._home(spec, rank)
                 kill_processes(home)
                 _remove(home)
         return await self.observe(spec)
+
+    async def named(self, things: Sequence[Thing]) -> Sequence[Thing]:
+        await self._answer()
+        return [thing for thing in things if (self._directory / "nodes" / thing.name).exists()]
+
+    def _ours(self, spec: ClusterSpec, rank: int) -> bool:
+        home = self._home(spec, rank)
+        marks = self._directory / "unlabelled"
+        return home.exists() and not (marks.exists() and home.name in marks.read_text())
 
     def node(self, spec: ClusterSpec, rank: int) -> FakeNode:
         return FakeNode(self._home(spec, rank), self._directory)

@@ -11,26 +11,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from whimbrel.infra.base import NodeShape
+from whimbrel.infra.base import Accelerators, NodeShape
 from whimbrel.infra.kubernetes import quantity
+from whimbrel.infra.kubernetes.accelerators import RESOURCES, Hardware, hardware_of
 from whimbrel.infra.kubernetes.pods import Accelerator
 from whimbrel.model import gpus
-
-GPU_RESOURCES = (
-    "nvidia.com/gpu",
-    "amd.com/gpu",
-    "google.com/tpu",
-    "habana.ai/gaudi",
-    "aws.amazon.com/neuron",
-)
-KIND_LABELS = (
-    "whimbrel.dev/accelerator", "skypilot.co/accelerator", "cloud.google.com/gke-accelerator",
-    "karpenter.k8s.aws/instance-gpu-name", "nvidia.com/gpu.product", "gpu.nvidia.com/class",
-    "amd.com/gpu.product-name",
-)  # fmt: skip
-"""The labels by which machines say what accelerators they have, in the order in which they are believed."""
-UNKNOWN = "GPU"
-"""The kind of accelerators of a machine that does not say."""
 
 _TOO_LITTLE = 1e-6
 
@@ -43,45 +28,33 @@ class Machine:
     cpus: float
     memory_gib: float
     accelerator: str = ""
-    accelerators: int = 0
-    gpu_resource: str = ""
-    kind_label: tuple[str, str] | None = None
+    accelerators: int = 0  # that pods may have
+    hardware: Hardware | None = None
     closed: str = ""  # why nothing of ours is scheduled there
     taints: Sequence[Mapping[str, Any]] = field(default_factory=tuple)  # those that a GPU pod tolerates
+    keeps_out: Sequence[Mapping[str, Any]] = field(default_factory=tuple)  # the other ones
+    labels: Mapping[str, str] = field(default_factory=dict)
 
 
 def machine(node: Mapping[str, Any]) -> Machine:
     """A Node object."""
     metadata, spec, status = node["metadata"], node.get("spec") or {}, node.get("status") or {}
     room = status.get("allocatable") or status.get("capacity") or {}
-    labels = metadata.get("labels") or {}
-    resource = next((name for name in GPU_RESOURCES if quantity.parse(room.get(name, 0)) >= 1), "")
-    label = next(((key, labels[key]) for key in KIND_LABELS if labels.get(key)), None) if resource else None
+    hardware = hardware_of(node)
+    usable = hardware is not None and hardware.allocatable > 0
     taints = [taint for taint in spec.get("taints") or () if taint.get("effect") != "PreferNoSchedule"]
     return Machine(
         name=metadata["name"],
         cpus=quantity.parse(room.get("cpu", 0)),
         memory_gib=quantity.gib(room.get("memory", 0)),
-        accelerator=(kind_of(label[1]) if label else UNKNOWN) if resource else "",
-        accelerators=int(quantity.parse(room.get(resource, 0))) if resource else 0,
-        gpu_resource=resource,
-        kind_label=label,
+        accelerator=hardware.kind if hardware and usable else "",
+        accelerators=hardware.allocatable if hardware else 0,
+        hardware=hardware,
         closed=_closed(spec, status, taints),
-        taints=tuple(taint for taint in taints if taint.get("key") in GPU_RESOURCES),
+        taints=tuple(taint for taint in taints if taint.get("key") in RESOURCES),
+        keeps_out=tuple(taint for taint in taints if taint.get("key") not in RESOURCES),
+        labels=metadata.get("labels") or {},
     )
-
-
-def kind_of(label: str) -> str:
-    """The accelerator that a label's value means: `NVIDIA-A100-SXM4-80GB` and `nvidia-a100-80gb` are `A100-80GB`."""
-    words = [word for word in label.replace("_", "-").replace(" ", "-").split("-") if word]
-    for count in range(len(words), 0, -1):
-        for start in range(len(words) - count + 1):
-            known = gpus.canonical("-".join(words[start : start + count]))
-            if known in gpus.KNOWN:
-                size = words[-1].upper()
-                larger = gpus.canonical(f"{known}-{size}")
-                return larger if size.endswith("GB") and larger in gpus.KNOWN else known
-    return gpus.canonical(label)
 
 
 def _closed(spec: Mapping[str, Any], status: Mapping[str, Any], taints: Iterable[Mapping[str, Any]]) -> str:
@@ -90,7 +63,7 @@ def _closed(spec: Mapping[str, Any], status: Mapping[str, Any], taints: Iterable
         return "not ready"
     if spec.get("unschedulable"):
         return "cordoned"
-    others = [str(taint.get("key")) for taint in taints if taint.get("key") not in GPU_RESOURCES]
+    others = [str(taint.get("key")) for taint in taints if taint.get("key") not in RESOURCES]
     return f"tainted {', '.join(others)}" if others else ""
 
 
@@ -168,16 +141,69 @@ def accelerators(machines: Iterable[Machine]) -> dict[str, int]:
 
 
 def accelerator_for(machines: Sequence[Machine], shape: NodeShape) -> Accelerator | None:
-    """How a pod of this shape has to ask. None when it needs none or nobody has it."""
+    """How a pod of this shape has to ask, by the labels that the machines really have. None when it needs none or
+    nobody has it."""
     if not (shape.accelerator and shape.accelerator_count):
         return None
+    ways: dict[str, dict[tuple[tuple[str, str], ...], int]] = {}
     for one in machines:
-        if one.kind_label and gpus.same(one.accelerator, shape.accelerator) and fits(one, shape):
-            tolerations = ({"key": one.gpu_resource, "operator": "Exists"},)
-            return Accelerator(
-                resource=one.gpu_resource, selector=dict([one.kind_label]), tolerations=tolerations
+        found = one.hardware
+        if found and gpus.same(one.accelerator, shape.accelerator) and (room := fits(one, shape)):
+            same = ways.setdefault(found.resource, {})
+            labels = tuple(sorted((found.selector or {}).items()))
+            same[labels] = same.get(labels, 0) + room
+    if not ways:
+        return None
+    resource = max(ways, key=lambda name: sum(ways[name].values()))
+    return Accelerator(
+        resource=resource,
+        selectors=[dict(labels) for labels in sorted(ways[resource])],
+        tolerations=({"key": resource, "operator": "Exists"},),
+    )
+
+
+def used(pod: Mapping[str, Any]) -> dict[str, Any]:
+    """Of a pod only what `usage` needs: pods are many and large."""
+    spec = pod.get("spec") or {}
+    asked = [
+        (container.get("resources") or {}).get("requests") or {} for container in spec.get("containers") or ()
+    ]
+    count = sum(
+        quantity.parse(requests[name]) for requests in asked for name in RESOURCES if name in requests
+    )
+    return {"host": spec.get("nodeName") or "", "accelerators": int(count)}
+
+
+def usage(pods: Iterable[Mapping[str, Any]]) -> dict[str, int]:
+    """Accelerators that live pods have asked for, by machine."""
+    total: Counter[str] = Counter()
+    for pod in pods:
+        if pod["host"] and pod["accelerators"]:
+            total[pod["host"]] += pod["accelerators"]
+    return dict(total)
+
+
+def inventory(machines: Iterable[Machine], in_use: Mapping[str, int] | None) -> list[Accelerators]:
+    """The machines that have accelerators; without knowing what is in use when that may not be asked."""
+    found = []
+    for one in machines:
+        hardware = one.hardware
+        if hardware is None:
+            continue
+        taken = None if in_use is None else min(hardware.capacity, in_use.get(one.name, 0))
+        open_ = 0 if one.closed else hardware.allocatable
+        found.append(
+            Accelerators(
+                node=one.name,
+                kind=hardware.kind,
+                memory_gib=hardware.memory_gib,
+                capacity=hardware.capacity,
+                used=taken,
+                free=None if taken is None else max(0, open_ - taken),
+                trouble=one.closed or hardware.problem,
             )
-    return None
+        )
+    return found
 
 
 def free(
@@ -193,7 +219,7 @@ def free(
             asked = (container.get("resources") or {}).get("requests") or {}
             left[host][0] -= quantity.parse(asked.get("cpu", 0))
             left[host][1] -= quantity.gib(asked.get("memory", 0))
-            left[host][2] -= sum(quantity.parse(asked.get(name, 0)) for name in GPU_RESOURCES)
+            left[host][2] -= sum(quantity.parse(asked.get(name, 0)) for name in RESOURCES)
     return {
         name: (max(0.0, cpus), max(0.0, memory), max(0, int(count)))
         for name, (cpus, memory, count) in left.items()

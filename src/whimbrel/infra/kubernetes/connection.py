@@ -53,6 +53,7 @@ class Link:
         self._contexts = contexts
         self._opener = opener
         self._connection: Connection | None = None
+        self._deadlines = settings.deadlines
         self._namespace: str | None = None
         self._client: Client | None = None
         self._retired: list[tuple[Client, float]] = []
@@ -77,13 +78,17 @@ class Link:
         return self._namespace
 
     async def client(self) -> Client:
-        """The client; a new one when the kubeconfig leads elsewhere. Streams of the old one go on."""
+        """The client; a new one when the kubeconfig leads elsewhere or the deadlines are others. Streams of the
+        old one go on."""
         connection = await self.connection()
-        if self._client is None or connection != self._connection:
+        elsewhere = connection != self._connection
+        if self._client is None or elsewhere or self.settings.deadlines != self._deadlines:
             if self._client is not None:
                 self._retired.append((self._client, time.monotonic()))
-                self.guard.reset()
-            self._connection, self._client = connection, self._opener(connection, self.settings)
+                if elsewhere:
+                    self.guard.reset()
+            self._connection, self._deadlines = connection, self.settings.deadlines
+            self._client = self._opener(connection, self.settings)
         return self._client
 
     async def call(self, what: str, action: Callable[[Client], Awaitable[T]], *, timeout: float) -> T:

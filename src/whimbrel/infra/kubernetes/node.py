@@ -2,24 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 
 import kubewire.errors as kube
 from kubewire.exec import ExecSession
 from whimbrel.infra.kubernetes.connection import Link
 from whimbrel.infra.kubernetes.failures import translate
-from whimbrel.infra.kubernetes.pods import CONTAINER
 from whimbrel.model.errors import InfraError, InfraRefused, NodeLost
+from whimbrel.model.podconfig import CONTAINER
 
 
 class KubernetesNode:
     """The road to one pod. Made without a call."""
 
-    def __init__(self, link: Link, name: str, namespace: Callable[[], str]) -> None:
+    def __init__(
+        self,
+        link: Link,
+        name: str,
+        namespace: Callable[[], str],
+        same_place: Callable[[], Awaitable[None]],
+    ) -> None:
         self._link = link
         self._name = name
         self._namespace = namespace
+        self._same_place = same_place
 
     @property
     def name(self) -> str:
@@ -30,7 +37,9 @@ class KubernetesNode:
     async def exec(
         self, argv: Sequence[str], *, stdin: bool = False, tty: bool = False
     ) -> AsyncIterator[PodStream]:
-        """Start a command in the pod. A pod that is not there, or not ready for it, is `NodeLost`."""
+        """Start a command in the pod. A pod that is not there, or not ready for it, is `NodeLost`; in another cluster
+        than the recorded one nothing is started, whatever is there under the same name."""
+        await self._same_place()
         what = f"exec on {self._name}"
         async with self._link.stream(what) as client, AsyncExitStack() as stack:
             try:

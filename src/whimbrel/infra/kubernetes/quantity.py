@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from fractions import Fraction
 
@@ -16,7 +17,12 @@ _FACTORS = {
 
 def parse(text: object) -> float:
     """The number that a quantity means."""
-    found = _QUANTITY.fullmatch(str(text).strip())
+    return _parsed(str(text))
+
+
+@functools.lru_cache(4096)  # a thousand machines say the same few things
+def _parsed(text: str) -> float:
+    found = _QUANTITY.fullmatch(text.strip())
     if not found:
         return 0.0
     factor = Fraction(10) ** int(found[2]) if found[2] else _FACTORS.get(found[3] or "")

@@ -3,6 +3,7 @@ for."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query
@@ -17,11 +18,12 @@ from whimbrel.operations.blobs import is_digest
 from whimbrel.operations.choosing import choose_place
 from whimbrel.operations.exec import check_usable, refuse_misfits
 from whimbrel.operations.refreshing import refresh
+from whimbrel.operations.stopping import refuse_stop
 from whimbrel.server import views
 from whimbrel.server.bodies import DownBody, FilesBody, LaunchBody, PlanBody
 from whimbrel.server.caller import Caller, From, With
 from whimbrel.server.services import Services
-from whimbrel.store import clusters, jobs, requests
+from whimbrel.store import clusters, jobs, requests, volumes
 from whimbrel.store.clusters import ClusterRow
 
 router = APIRouter(prefix="/api/v1")
@@ -32,22 +34,23 @@ async def plan(services: With, caller: From, body: PlanBody) -> dict[str, Any]:
     """Where a task could run, and which place would be taken. Nothing is written."""
     task = from_wire(body.task)
     name = check_cluster_name(body.cluster) if body.cluster else generate_cluster_name(caller.user)
+    config = await services.configs.read(caller.config)
+    ask = Ask(cluster=name, task=task, kubeconfig=caller.kubeconfig, config=config)
     row = await services.tools.store.read(lambda connection: clusters.find(connection, name))
     if row is not None:
-        ask = Ask(cluster=name, task=task, kubeconfig=caller.kubeconfig)
         refuse_misfits(row, ask)
         here = {
             **views.resources(records.shape_of(row)),
             "infra": row.infra,
             "feasible": True,
             "reason": "",
+            "note": "",
             "hourly_price": None,
             "chosen": True,
         }
         return _plan(name, row.num_nodes, [here], exists=True)
-    choice = await choose_place(
-        services.tools.places, task.resources.infra, task.num_nodes, task.resources, caller.kubeconfig
-    )
+    rows = await services.tools.store.read(lambda connection: volumes.of_task(connection, task))
+    choice = await choose_place(services.tools.places, ask, rows)
     choice.taken()  # raises, with what each place said, when there is none
     offers = [views.offer(offer, chosen=offer is choice.chosen) for offer in choice.offers]
     return _plan(name, task.num_nodes, offers, exists=False, local=choice.local_will_start)
@@ -68,7 +71,9 @@ def _plan(
 @router.post("/clusters/{name}/launch", status_code=202)
 async def launch(services: With, caller: From, name: str, body: LaunchBody) -> dict[str, Any]:
     """Make it so that the task runs on a cluster of this name."""
-    ask = _ask(caller, check_cluster_name(name), body)
+    config = await services.configs.read(caller.config)
+    ask = replace(_ask(caller, check_cluster_name(name), body), config=config)
+    await services.tools.store.read(lambda connection: volumes.of_task(connection, ask.task))  # raises
     return await _submit(services, caller, records.LAUNCH, ask)
 
 
@@ -128,7 +133,7 @@ async def down(services: With, caller: From, name: str, body: DownBody) -> dict[
 
     await services.tools.store.read(known)
     subject = records.subject(name)
-    content = {"cluster": name, "purge": body.purge}
+    content = {"cluster": name, "purge": body.purge, "origin": caller.host}
     request = await services.engine.submit(
         records.DOWN, subject, content, caller.user, caller.idempotency_key
     )
@@ -137,6 +142,13 @@ async def down(services: With, caller: From, name: str, body: DownBody) -> dict[
         if other.seq < request.seq and (other.kind != records.DOWN or body.purge):
             await services.engine.cancel(other.id, actor=caller.user, reason="the cluster is taken down")
     return {"request_id": request.id}
+
+
+@router.post("/clusters/{name}/stop")
+async def stop(services: With, name: str) -> dict[str, Any]:
+    """Keep the cluster's disks and give back its machines: no infrastructure of this version can."""
+    row = await services.tools.store.read(lambda connection: clusters.get(connection, name))
+    raise refuse_stop(row)
 
 
 @router.get("/clusters")
@@ -154,7 +166,10 @@ async def list_clusters(
     def read(connection: Connection) -> list[dict[str, Any]]:
         found = _open(connection, name or [])
         counts = jobs.count_by_status(connection, [row.uid for row in found])
-        return [views.cluster(row, counts[row.uid]) for row in found]
+        return [
+            views.cluster(row, counts[row.uid], services.tools.places.view(row.infra, row.kubeconfig))
+            for row in found
+        ]
 
     return {"clusters": await services.tools.store.read(read), "errors": errors}
 

@@ -13,6 +13,7 @@ from whimbrel.infra.base import Node
 from whimbrel.jobs import records
 from whimbrel.model.errors import Conflict
 from whimbrel.model.status import ClusterStatus
+from whimbrel.operations.reaching import reach
 from whimbrel.runtime.copy import copy_down, copy_up
 from whimbrel.server.bodies import MissingBody
 from whimbrel.server.caller import With
@@ -65,5 +66,5 @@ async def _head(services: Services, name: str) -> Node:
             f"The cluster {name} is {cluster.status}, not UP.",
             remedy=f"whim launch -c {name} ...   # finishes it",
         )
-    infra = await services.tools.infra_of(cluster)
+    infra = await reach(services.tools, cluster)
     return infra.node(records.spec_of(cluster), 0)

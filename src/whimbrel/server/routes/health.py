@@ -9,6 +9,7 @@ from fastapi import APIRouter, Response
 
 import whimbrel
 from whimbrel.server.caller import With
+from whimbrel.server.metrics import CONTENT_TYPE, process, render
 from whimbrel.store import requests
 from whimbrel.store.tables import REVISION
 
@@ -43,4 +44,15 @@ async def info(services: With) -> dict[str, Any]:
         "home": str(services.home.root),
         "schema": REVISION,
         "requests": counts,
+        "loop": services.watchdog.to_wire(),
+        "infras": {name: view.to_wire() for name, view in services.tools.places.views().items()},
+        "process": process(),
     }
+
+
+@router.get("/metrics")
+async def metrics(services: With) -> Response:
+    """What the server counts, for Prometheus."""
+    counts = await services.tools.store.read(requests.count_by_state)
+    page = render(services.metrics, counts, services.tools.places.views(), services.watchdog)
+    return Response(page, media_type=CONTENT_TYPE)
