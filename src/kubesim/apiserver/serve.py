@@ -36,6 +36,9 @@ log = logging.getLogger(__name__)
 LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
 KEEP_ALIVE = 120.0
 MAX_MESSAGE = 16 * 1024 * 1024
+MOST_HEAD = 1024 * 1024
+"""Of a request, as Go's server has it."""
+_TOO_LARGE = b"HTTP/1.1 431 Request Header Fields Too Large\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -133,6 +136,26 @@ class _OpenConnections:
 
 
 class _Http(HttpToolsProtocol):
+    _head: int | None = 0
+    """The bytes of a request whose headers are not complete; None while its body comes."""
+
+    def data_received(self, data: bytes) -> None:
+        if self._head is not None:
+            self._head += len(data)
+            if self._head > MOST_HEAD:  # before anybody has said who they are
+                self.transport.write(_TOO_LARGE)
+                self.transport.close()
+                return
+        super().data_received(data)
+
+    def on_headers_complete(self) -> None:
+        self._head = None
+        super().on_headers_complete()
+
+    def on_message_complete(self) -> None:
+        self._head = 0
+        super().on_message_complete()
+
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
         connection = _Connection(transport)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from kubesim.apiserver.selectors import from_object
+from kubesim.apiserver.nodeselectors import pod_takes
 from kubesim.controllers.nodelife import tolerates
 from kubesim.controllers.objects import (
     annotations_of,
@@ -75,12 +75,7 @@ def fits(spec: Mapping[str, Any], node: Object) -> tuple[bool, bool]:
     name, labels = node["metadata"]["name"], labels_of(node)
     if spec.get("nodeName") not in (None, "", name):
         return False, False
-    if any(labels.get(key) != value for key, value in (spec.get("nodeSelector") or {}).items()):
-        return False, False
-    required = ((spec.get("affinity") or {}).get("nodeAffinity") or {}).get(_REQUIRED)
-    if required is not None and not any(
-        _matches(term, name, labels) for term in required.get("nodeSelectorTerms") or ()
-    ):
+    if not pod_takes(spec, name, labels):
         return False, False
     accepted = tolerations(spec)
     bad = {
@@ -89,15 +84,6 @@ def fits(spec: Mapping[str, Any], node: Object) -> tuple[bool, bool]:
         if not any(tolerates(one, taint) for one in accepted)
     }
     return not bad & {"NoSchedule", "NoExecute"}, "NoExecute" not in bad
-
-
-def _matches(term: Object, name: str, labels: Mapping[str, str]) -> bool:
-    expressions, fields = term.get("matchExpressions"), term.get("matchFields")
-    if not expressions and not fields:
-        return False
-    by_label = from_object({"matchExpressions": expressions or []})
-    by_field = from_object({"matchExpressions": fields or []})
-    return by_label.matches(labels) and by_field.matches({"metadata.name": name})
 
 
 def pod_for(owner: Object, node: str, mark: str) -> Object:

@@ -12,18 +12,16 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from kubesim.apiserver.kinds.amounts import is_extended
 from kubesim.apiserver.kinds.podtotals import pod_total
-from kubesim.apiserver.selectors import from_object
+from kubesim.apiserver.nodeselectors import pod_takes
 from kubesim.kubelet.containers import JsonObject
 from kubesim.schema.quantity import Quantity, parse
 from kubewire.client import Client
 from kubewire.resources import NODES
 
 _FIRST = ("pods", "cpu", "memory", "ephemeral-storage")
-_REQUIRED = "requiredDuringSchedulingIgnoredDuringExecution"
 _OS = "kubernetes.io/os"
 HostPort = tuple[str, int, str]  # protocol, port, address
 
@@ -136,25 +134,9 @@ def _lack(own: Share, node: JsonObject, held: list[Share]) -> Rejection | None:
 
 
 def _wrong_node(pod: JsonObject, node: JsonObject) -> Rejection | None:
-    spec, labels, name = pod["spec"], node["metadata"].get("labels") or {}, node["metadata"]["name"]
-    selected = all(labels.get(key) == value for key, value in (spec.get("nodeSelector") or {}).items())
-    required = ((spec.get("affinity") or {}).get("nodeAffinity") or {}).get(_REQUIRED)
-    terms = (required or {}).get("nodeSelectorTerms") or ()
-    if not selected or (required is not None and not any(_takes(term, name, labels) for term in terms)):
+    if not pod_takes(pod["spec"], node["metadata"]["name"], node["metadata"].get("labels") or {}):
         return _failed("NodeAffinity", "node(s) didn't match Pod's node affinity/selector")
     return None
-
-
-def _takes(term: JsonObject, name: str, labels: Mapping[str, Any]) -> bool:
-    """Whether one term of a node selector takes the node; an empty one takes none."""
-    expressions, fields = term.get("matchExpressions") or [], term.get("matchFields") or []
-    if not expressions and not fields:
-        return False
-    by_label, by_field = (
-        from_object({"matchExpressions": expressions}),
-        from_object({"matchExpressions": fields}),
-    )
-    return by_label.matches(dict(labels)) and by_field.matches({"metadata.name": name})
 
 
 def _taken_port(own: Share, held: list[Share]) -> Rejection | None:

@@ -10,6 +10,7 @@ from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from kubesim.apiserver.nodeselectors import term_takes
 from kubesim.apiserver.selectors import from_object
 from kubesim.schema.quantity import parse
 
@@ -81,7 +82,7 @@ def allows(volume: Object, place: Place) -> bool:
     required = (volume["spec"].get("nodeAffinity") or {}).get("required")
     if not required:
         return True
-    return any(_term(term, place) for term in required.get("nodeSelectorTerms") or ())
+    return any(term_takes(term, place.name, place.labels) for term in required.get("nodeSelectorTerms") or ())
 
 
 def topology_allows(storage_class: Object, place: Place) -> bool:
@@ -166,12 +167,3 @@ def _mode(obj: Object) -> str:
 
 def _access(volume: Object, claim: Object) -> bool:
     return set(claim["spec"].get("accessModes") or ()) <= set(volume["spec"].get("accessModes") or ())
-
-
-def _term(term: Object, place: Place) -> bool:
-    expressions, fields = term.get("matchExpressions") or (), term.get("matchFields") or ()
-    if not expressions and not fields:
-        return False
-    by_label = from_object({"matchExpressions": expressions})
-    by_field = from_object({"matchExpressions": fields})
-    return by_label.matches(place.labels) and by_field.matches({"metadata.name": place.name})

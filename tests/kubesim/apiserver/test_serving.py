@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import signal
 import subprocess
 import sys
@@ -210,3 +211,23 @@ async def test_what_was_acknowledged_over_http_survives_kill_9(tmp_path: Path) -
             assert all(isinstance(result, Unreachable) for result in results)
         await process.wait()
         newest = max(acknowledged.values())
+
+
+@pytest.mark.parametrize("shape", ["many headers", "one header", "one line"])
+async def test_headers_without_an_end_are_refused_before_anybody_has_said_who_they_are(
+    serving: Serving, shape: str
+) -> None:
+    reader, writer = await asyncio.open_connection("127.0.0.1", serving.port)
+    start, piece = {
+        "many headers": (b"GET / HTTP/1.1\r\n", b"X-Long: " + b"a" * 4000 + b"\r\n"),
+        "one header": (b"GET / HTTP/1.1\r\nX-Long: ", b"a" * 4000),
+        "one line": (b"GET /", b"a" * 4000),
+    }[shape]
+    writer.write(start)
+    with contextlib.suppress(ConnectionError):  # it is reset when there was more on the way
+        async with asyncio.timeout(10):
+            for _ in range(2000):
+                writer.write(piece)
+                await writer.drain()
+            assert (await reader.read()).startswith((b"HTTP/1.1 431 ", b"HTTP/1.1 400 "))
+    writer.transport.abort()
