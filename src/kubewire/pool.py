@@ -80,8 +80,12 @@ async def read_body(answer: httpcore2.Response, limit: int = MAX_BODY) -> bytes:
 
 
 def headers_of(answer: httpcore2.Response) -> dict[str, str]:
-    """The headers, with names in lower case."""
-    return {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in answer.headers}
+    """The headers, with names in lower case; several of one name are one with commas."""
+    made: dict[str, str] = {}
+    for raw_name, raw_value in answer.headers:
+        name, value = raw_name.decode("latin-1").lower(), raw_value.decode("utf-8", "replace")
+        made[name] = f"{made[name]}, {value}" if name in made else value
+    return made
 
 
 def fault_of(error: Exception) -> Fault:

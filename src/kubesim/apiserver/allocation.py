@@ -7,11 +7,17 @@ taken twice.
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Awaitable
 from ipaddress import IPv4Address, IPv4Network
+from types import TracebackType
+from typing import TypeVar
 
 from kubesim.apiserver.environment import Environment
+from kubesim.apiserver.kinds.base import Allocator
 from kubesim.apiserver.requests import JsonObject
 
+T = TypeVar("T")
 DEFAULT_NETWORK = "10.96.0.0/16"
 PORTS = range(30000, 32768)
 
@@ -39,6 +45,8 @@ class ServiceAddresses:
         for port in spec.get("ports") or ():
             if port.get("nodePort"):
                 self._ports.add((port["nodePort"], port.get("protocol", "TCP")))
+        if spec.get("healthCheckNodePort"):
+            self._ports.add((spec["healthCheckNodePort"], "TCP"))
 
     def take_ip(self, wanted: str) -> str:
         if not wanted:
@@ -46,11 +54,11 @@ class ServiceAddresses:
         address = IPv4Address(wanted)
         if address not in self._network:
             raise ValueError(
-                f"failed to allocate IP {wanted}: the provided IP ({wanted}) is not in the valid range. "
+                f"the provided IP ({wanted}) is not in the valid range. "
                 f"The range of valid IPs is {self._network}"
             )
         if address in self._taken:
-            raise ValueError(f"failed to allocate IP {wanted}: provided IP is already allocated")
+            raise ValueError("provided IP is already allocated")
         self._taken.add(address)
         return wanted
 
@@ -62,7 +70,7 @@ class ServiceAddresses:
             if address not in self._taken and address != IPv4Address(self.first):
                 self._taken.add(address)
                 return str(address)
-        raise ValueError("failed to allocate a serviceIP: range is full")
+        raise ValueError("range is full")
 
     def release_ip(self, address: str) -> None:
         self._taken.discard(IPv4Address(address))
@@ -88,3 +96,59 @@ class ServiceAddresses:
 
     def release_port(self, port: int, protocol: str) -> None:
         self._ports.discard((port, protocol))
+
+
+class Taking:
+    """What one write takes and gives back, as a context: nothing of it holds unless the write has happened.
+
+    Satisfies the Allocator protocol. What is given back is free for others only when the write is in the store.
+    """
+
+    def __init__(self, of: Allocator) -> None:
+        self._of = of
+        self._addresses: list[str] = []
+        self._ports: list[tuple[int, str]] = []
+        self._free_addresses: list[str] = []
+        self._free_ports: list[tuple[int, str]] = []
+
+    def __enter__(self) -> Taking:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._release(self._addresses, self._ports)
+
+    async def stored(self, write: Awaitable[T]) -> T:
+        """The result of the write; from now on what was taken is kept."""
+        try:
+            made = await write
+        except (
+            asyncio.CancelledError
+        ):  # the store goes on with it: an address too many is better than one twice
+            self._addresses, self._ports = [], []
+            raise
+        self._addresses, self._ports = [], []
+        self._release(self._free_addresses, self._free_ports)
+        return made
+
+    def _release(self, addresses: list[str], ports: list[tuple[int, str]]) -> None:
+        while addresses:
+            self._of.release_ip(addresses.pop())
+        while ports:
+            self._of.release_port(*ports.pop())
+
+    def take_ip(self, wanted: str) -> str:
+        self._addresses.append(address := self._of.take_ip(wanted))
+        return address
+
+    def release_ip(self, address: str) -> None:
+        self._free_addresses.append(address)
+
+    def take_port(self, wanted: int, protocol: str) -> int:
+        port = self._of.take_port(wanted, protocol)
+        self._ports.append((port, protocol))
+        return port
+
+    def release_port(self, port: int, protocol: str) -> None:
+        self._free_ports.append((port, protocol))

@@ -13,6 +13,7 @@ version, discovery) is in `endpoints`.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import re
 from collections.abc import Awaitable, Callable, Mapping
@@ -50,11 +51,15 @@ from kubesim.apiserver.requests import ApiRequest, Reply, StreamReply, User, jso
 from kubesim.apiserver.routing import Route, parse_route
 from kubesim.apiserver.tokens import ServiceAccountTokens, Signer
 from kubesim.apiserver.turns import Turns
+from kubesim.apiserver.warned import warning_headers
 from kubesim.errors import StatusError
+from kubesim.schema.bodies import yaml_read_before
 from kubesim.schema.registry import Registry, ResourceType, builtin
 from kubesim.store import DiskFull, StorageFailed, Store, StoreClosed
 
 log = logging.getLogger(__name__)
+
+_LARGE_YAML = 16 * 1024
 
 Answer = Reply | StreamReply
 Handler = Callable[[Core, Call], Awaitable[Answer]]
@@ -189,8 +194,7 @@ class ApiServer:
             answer = await self._dispatch(request)
         except Exception as error:
             answer = self.failure(error)
-        for text in dict.fromkeys(request.notes.warnings):
-            answer.headers.append(("Warning", writing.warning(text)))
+        answer.headers += warning_headers(request.notes.warnings)
         return answer
 
     async def _dispatch(self, request: ApiRequest) -> Answer:
@@ -211,10 +215,12 @@ class ApiServer:
         call = self._call(request, route, rt, watch=verb == "watch")
         if self.streams.draining and verb == "watch":
             raise errors.unavailable("the server is shutting down")
+        if len(request.body) > _LARGE_YAML and "yaml" in request.headers.get("content-type", ""):
+            request.document = await asyncio.to_thread(yaml_read_before, request.body)
         answer = await handler(self.core, call)
         deprecation = rt.deprecation or strategy(rt).deprecation
         if deprecation:
-            answer.headers.append(("Warning", writing.warning(deprecation)))
+            request.notes.warnings.insert(0, deprecation)
         return answer
 
     def _handler(self, rt: ResourceType, route: Route, verb: str, request: ApiRequest) -> Handler:
@@ -286,6 +292,8 @@ class ApiServer:
             error = StatusError(507, "InsufficientStorage", f"{error}: {error.remedy}")
         elif isinstance(error, StorageFailed):
             error = errors.internal(f"{error}: {error.remedy}")
+        elif isinstance(error, RecursionError):
+            error = errors.bad_request("the request makes an object that is too deeply nested")
         elif isinstance(error, TimeoutError):
             error = errors.timeout("Timeout: request did not complete within the allotted timeout")
         elif not isinstance(error, StatusError):

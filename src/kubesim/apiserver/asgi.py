@@ -384,5 +384,5 @@ def _response_headers(reply: Reply | StreamReply) -> list[tuple[bytes, bytes]]:
     ]
     if reply.content_type:
         headers.append((b"content-type", reply.content_type.encode()))
-    headers += [(name.lower().encode(), value.encode("latin-1", "replace")) for name, value in reply.headers]
+    headers += [(name.lower().encode(), value.encode("utf-8", "replace")) for name, value in reply.headers]
     return headers

@@ -13,4 +13,4 @@ def read_body(request: ApiRequest, kind: str) -> Body:
     media = check_body_type(request.headers.get("content-type", JSON))
     if media == PROTOBUF:
         return Body(decode_body(request.body, kind))
-    return parse_body(media, request.body, kind)
+    return parse_body(media, request.body, kind, request.document)

@@ -10,7 +10,7 @@ from typing import Protocol
 
 from kubesim.apiserver.admission.base import Admission
 from kubesim.apiserver.admission.calling import Caller
-from kubesim.apiserver.allocation import ServiceAddresses
+from kubesim.apiserver.allocation import ServiceAddresses, Taking
 from kubesim.apiserver.auth import Authenticator
 from kubesim.apiserver.environment import Environment
 from kubesim.apiserver.kinds import conversion
@@ -56,10 +56,12 @@ class Core:
         self.decoded = Decoded()
         self.turns = Turns()
 
-    def context(self) -> Context:
-        """What strategies may know."""
+    def context(self, taking: Taking | None = None) -> Context:
+        """What strategies may know; a write takes addresses through its Taking."""
         return Context(
-            now=self.environment.timestamp(), choose=self.environment.choose, allocator=self.addresses
+            now=self.environment.timestamp(),
+            choose=self.environment.choose,
+            allocator=taking or self.addresses,
         )
 
     def storage(self, rt: ResourceType) -> ResourceType:

@@ -125,7 +125,12 @@ class InProcessTransport:
 
 
 def _headers(reply: Reply | StreamReply) -> Mapping[str, str]:
-    return {"content-type": reply.content_type, **{name.lower(): value for name, value in reply.headers}}
+    """By their names in lower case; several of one name are one with commas, as over HTTP."""
+    made = {"content-type": reply.content_type}
+    for name, value in reply.headers:
+        key = name.lower()
+        made[key] = f"{made[key]}, {value}" if key in made else value
+    return made
 
 
 def _response(reply: Reply) -> Response:

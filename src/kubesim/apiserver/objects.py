@@ -52,7 +52,12 @@ def encode(obj: JsonObject, revision: int) -> bytes:
         ordered.update(meta)
     made = {"metadata": ordered}
     made.update((key, value) for key, value in obj.items() if key not in _TOP)
-    return orjson.dumps(made)[1:]
+    try:
+        return orjson.dumps(made)[1:]
+    except orjson.JSONEncodeError as wrong:
+        if "ecursion" in str(wrong):  # patches may nest deeper than a body can
+            raise RecursionError(str(wrong)) from None
+        raise
 
 
 def decode(data: bytes, rt: ResourceType) -> JsonObject:

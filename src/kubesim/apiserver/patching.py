@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import orjson
-
 from kubesim import errors
 from kubesim.apiserver.calls import Call
 from kubesim.apiserver.core import Core
@@ -20,7 +18,14 @@ from kubesim.apiserver.patch.strategic import strategic_merge
 from kubesim.apiserver.requests import JsonObject, Reply
 from kubesim.apiserver.writing import Proposed, change_object, create_object, reply, requested_managers
 from kubesim.schema import gojson
-from kubesim.schema.decode import Body, decode_patched, duplicate_keys, load_yaml
+from kubesim.schema.decode import (
+    Body,
+    DecodeError,
+    decode_patched,
+    duplicate_keys,
+    load_json,
+    load_yaml,
+)
 from kubesim.schema.types import ObjectType, type_of
 
 JSON_PATCH = "application/json-patch+json"
@@ -63,8 +68,8 @@ def check_media(call: Call, media: str) -> None:
 
 def _parse(body: bytes) -> Body:
     try:
-        value = orjson.loads(body)
-    except orjson.JSONDecodeError as error:
+        value = load_json(body)
+    except DecodeError as error:
         raise errors.bad_request(f"error decoding patch: {error}") from None
     return Body(value, duplicate_keys(value, body))
 
@@ -138,7 +143,7 @@ async def _apply(core: Core, call: Call, options: WriteOptions) -> Reply:
 def _applied(call: Call) -> JsonObject:
     """The document of an apply, checked as far as that needs no live object."""
     try:
-        value = load_yaml(call.request.body)
+        value = call.request.document()[0] if call.request.document else load_yaml(call.request.body)
     except ValueError as error:
         raise errors.bad_request(f"error decoding YAML: {error}") from None
     if not isinstance(value, dict):

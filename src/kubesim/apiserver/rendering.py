@@ -19,8 +19,8 @@ from kubesim.apiserver.objects import decode, encode, head
 from kubesim.apiserver.requests import JSON, YAML, ApiRequest, JsonObject, Reply
 from kubesim.apiserver.tables import row_maker, to_table
 from kubesim.apiserver.turns import Turns
-from kubesim.schema.bodies import dump_yaml
 from kubesim.schema.registry import ResourceType
+from kubesim.schema.yamltext import dump_yaml
 from kubesim.store import Stored
 
 META = "meta.k8s.io"

@@ -14,6 +14,8 @@ from urllib.parse import parse_qsl
 
 import orjson
 
+from kubesim.schema.bodies import ReadYaml
+
 JsonObject = dict[str, Any]
 
 JSON = "application/json"
@@ -96,6 +98,8 @@ class ApiRequest:
     notes: Notes = field(default_factory=Notes)
     as_of: int | None = None
     """A fault wants the answer of this revision, as if it were the newest."""
+    document: ReadYaml | None = None
+    """The body, where it is YAML of some size: read beside the loop."""
 
     @property
     def user_agent(self) -> str:

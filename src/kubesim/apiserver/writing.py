@@ -15,6 +15,7 @@ from typing import Any
 
 from kubesim import errors
 from kubesim.apiserver.admission.base import Attempt, GroupVersionKind, Operation
+from kubesim.apiserver.allocation import Taking
 from kubesim.apiserver.auth import Attributes, authorize
 from kubesim.apiserver.bodies import read_body
 from kubesim.apiserver.calls import Call
@@ -113,15 +114,8 @@ def reply(call: Call, written: Written) -> Reply:
         answer = call.renderer.one(written.stored, status)
     else:
         answer = call.renderer.object(written.obj, status)
-    for text in dict.fromkeys(written.warnings):
-        answer.headers.append(("Warning", warning(text)))
+    call.request.notes.warnings[:0] = written.warnings
     return answer
-
-
-def warning(text: str) -> str:
-    """The value of a Warning header."""
-    escaped = text.replace("\\", "\\\\").replace('"', '\\"')
-    return f'299 - "{escaped}"'
 
 
 def read_object(call: Call, options: WriteOptions) -> Proposed:
@@ -190,32 +184,23 @@ async def create_object(core: Core, call: Call, proposed: Proposed, options: Wri
         generated = not obj["metadata"].get("name")
         tried = attempt(call, "CREATE", options, name, name_generated=generated)
         made = await core.admission.admit(core, tried, made)
-        context = core.context()
-        made = kind.prepare_create(rt, made, context)
-        problems = validate_create(rt, made)
-        if problems:
-            raise errors.invalid(call.storage.group_kind, made["metadata"].get("name", ""), problems)
-        made = kind.allocate(rt, None, made, context)
-        warnings = [*proposed.warnings, *kind.warnings(rt, None, made)]
-        key = f"{call.namespace}/{made['metadata']['name']}"
         try:
-            await core.admission.validate(core, tried, made)
-        except BaseException:  # also of a client that has gone while a webhook was asked
-            kind.release(rt, made, context)
-            raise
-        try:
-            async with core.admission.holding(core, tried, made):
-                stored = await _store_new(core, call, key, made, options)
+            with Taking(core.addresses) as taking:
+                context = core.context(taking)
+                made = kind.prepare_create(rt, made, context)
+                problems = validate_create(rt, made)
+                if problems:
+                    raise errors.invalid(call.storage.group_kind, made["metadata"].get("name", ""), problems)
+                made = kind.allocate(rt, None, made, context)
+                warnings = [*proposed.warnings, *kind.warnings(rt, None, made)]
+                key = f"{call.namespace}/{made['metadata']['name']}"
+                await core.admission.validate(core, tried, made)
+                async with core.admission.holding(core, tried, made):
+                    stored = await _store_new(core, call, key, made, options, taking)
         except KeyExists:
-            kind.release(rt, made, context)
             if obj["metadata"].get("name") or not remaining:
                 raise _exists(call, obj, made) from None
             continue
-        except errors.StatusError:
-            kind.release(rt, made, context)
-            raise
-        if stored is None:
-            kind.release(rt, made, context)
         return Written(made, stored, warnings, created=True)
     raise AssertionError("the last attempt returns or raises")
 
@@ -260,14 +245,15 @@ def _owned(
 
 
 async def _store_new(
-    core: Core, call: Call, key: str, obj: JsonObject, options: WriteOptions
+    core: Core, call: Call, key: str, obj: JsonObject, options: WriteOptions, taking: Taking
 ) -> Stored | None:
     if options.dry_run:
         if core.store.head(call.resource, key) is not None:
             raise KeyExists(key)
         return None
     state = core.to_storage(call.rt, obj)
-    return await core.store.create(call.resource, key, lambda revision: encode(state, revision))
+    write = core.store.create(call.resource, key, lambda revision: encode(state, revision))
+    return await taking.stored(write)
 
 
 def _exists(call: Call, obj: JsonObject, made: JsonObject) -> errors.StatusError:
@@ -378,13 +364,15 @@ async def change_object(
             )
         _check_version(call, old, proposed.obj)
         tried = attempt(call, "UPDATE", options, call.name, old)
-        new = await _prepared(core, call, old, proposed, options, tried, seen)
-        warnings = [*proposed.warnings, *strategy(call.rt).warnings(call.rt, old, new)]
+        new = await _admitted(core, call, old, proposed, options, tried, seen)
         try:
-            if seen is None:
-                await core.admission.validate(core, tried, new)
-            async with core.admission.holding(core, tried, new):
-                return await _commit(core, call, stored, old, new, options, warnings)
+            with Taking(core.addresses) as taking:
+                new = _prepared(core, call, old, new, taking)
+                warnings = [*proposed.warnings, *strategy(call.rt).warnings(call.rt, old, new)]
+                if seen is None:
+                    await core.admission.validate(core, tried, new)
+                async with core.admission.holding(core, tried, new):
+                    return await _commit(core, call, stored, old, new, options, warnings, taking)
         except RevisionMismatch:
             continue  # a client that has pinned the version is told so when it is looked at again
         except KeyMissing:
@@ -400,7 +388,8 @@ async def change_raw(
         stored = call.head()
         old = call.renderer.decoded(stored)
         try:
-            return await _commit(core, call, stored, old, change(old), options, [])
+            with Taking(core.addresses) as taking:
+                return await _commit(core, call, stored, old, change(old), options, [], taking)
         except RevisionMismatch:
             continue
         except KeyMissing:
@@ -422,7 +411,7 @@ def _check_version(call: Call, old: JsonObject, new: JsonObject) -> None:
         raise errors.conflict(call.rt.group_resource, call.name)
 
 
-async def _prepared(
+async def _admitted(
     core: Core,
     call: Call,
     old: JsonObject,
@@ -431,8 +420,7 @@ async def _prepared(
     tried: Attempt,
     seen: Seen | None,
 ) -> JsonObject:
-    rt, kind = call.rt, strategy(call.rt)
-    subresource = call.route.subresource or ""
+    rt = call.rt
     meta = carry_over(old["metadata"], proposed.obj["metadata"])
     meta["resourceVersion"] = old["metadata"]["resourceVersion"]
     new = default(rt, {**proposed.obj, "metadata": meta})
@@ -443,7 +431,13 @@ async def _prepared(
         asked = replace(tried, of=seen.of, old=seen.show(old))
         shown = await core.admission.ask(core, asked, seen.show(new))
         new = seen.back(new, shown) if shown is not None else new
-    context = core.context()
+    return new
+
+
+def _prepared(core: Core, call: Call, old: JsonObject, new: JsonObject, taking: Taking) -> JsonObject:
+    """Raises StatusError 422."""
+    rt, kind, subresource = call.rt, strategy(call.rt), call.route.subresource or ""
+    context = core.context(taking)
     new = kind.prepare_update(rt, old, new, subresource, context)
     problems = validate_update(rt, old, new, subresource)
     if problems:
@@ -459,19 +453,21 @@ async def _commit(
     new: JsonObject,
     options: WriteOptions,
     warnings: list[str],
+    taking: Taking,
 ) -> Written:
     ends = _ends(call, new)
     if options.dry_run:
         return Written(new, None, warnings)
     if ends:
-        await remove(core, call.rt, stored, new)
+        await taking.stored(remove(core, call.rt, stored, new))
         return Written(new, None, warnings)
     if managed.same_but_times(new, old):
         return Written(old, stored, warnings)
     state = core.to_storage(call.rt, new)
-    written = await core.store.update(
+    write = core.store.update(
         call.resource, call.key, stored.revision, lambda revision: encode(state, revision)
     )
+    written = await taking.stored(write)
     return Written(new, written, warnings)
 
 

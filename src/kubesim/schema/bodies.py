@@ -6,16 +6,19 @@ What a document means is `decode`'s business; here it only has to be an object, 
 from __future__ import annotations
 
 import json
-import re
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any
 
 import orjson
-import yaml
 
 from kubesim import errors
 from kubesim.errors import JsonObject
 from kubesim.schema import gojson
+from kubesim.schema.yamltext import MOST_DEPTH, InvalidYaml, read_yaml
+
+_WRITABLE = 254
+ReadYaml = Callable[[], tuple[Any, list[str]]]
 
 
 class DecodeError(ValueError):
@@ -30,11 +33,12 @@ class Body:
     duplicates: tuple[str, ...] = ()
 
 
-def parse_body(content_type: str, body: bytes, kind: str = "") -> Body:
-    """The document in a request body, JSON or YAML; `kind` is what the message names if it cannot be read."""
+def parse_body(content_type: str, body: bytes, kind: str = "", known: ReadYaml | None = None) -> Body:
+    """The document in a request body, JSON or YAML; `kind` is what the message names if it cannot be read, `known`
+    gives the YAML that was read before."""
     media = content_type.partition(";")[0].strip().lower()
     if media in ("application/yaml", "application/apply-patch+yaml"):
-        return _parse_yaml(body, kind)
+        return _parse_yaml(known or (lambda: _load(body)), body, kind)
     if media not in ("", "application/json"):
         raise errors.unsupported_media()
     return _parse_json(body, kind)
@@ -60,11 +64,41 @@ _HEADER_STRUCT = (
 
 def _parse_json(body: bytes, kind: str) -> Body:
     try:
+        value = load_json(body)
+    except DecodeError as wrong:
+        raise _unrecognized(body, kind, f"json parse error: {wrong}") from None
+    return Body(_checked(value, body, kind), duplicate_keys(value, body))
+
+
+def load_json(body: bytes) -> Any:
+    """A JSON document; raises DecodeError with what Go says."""
+    try:
         value = orjson.loads(body)
     except orjson.JSONDecodeError:
-        why = gojson.syntax_error(body) or "invalid UTF-8 in string"
-        raise _unrecognized(body, kind, f"json parse error: {why}") from None
-    return Body(_checked(value, body, kind), duplicate_keys(value, body))
+        try:
+            why = gojson.syntax_error(body) or "invalid UTF-8 in string"
+        except RecursionError:
+            why = "exceeded max depth"
+        raise DecodeError(why) from None
+    check_depth(value, body)
+    return value
+
+
+def check_depth(value: Any, body: bytes) -> None:
+    """Raises DecodeError for a document, read from `body`, which is too deep to be worked with."""
+    if body.count(b"{") + body.count(b"[") > MOST_DEPTH and deeper(value, MOST_DEPTH):
+        raise DecodeError("exceeded max depth")
+
+
+def deeper(value: Any, depth: int) -> bool:
+    """Whether a document is deeper than this, which is at most what orjson can write (254): it sees that by itself."""
+    for _ in range(_WRITABLE - depth):
+        value = [value]
+    try:
+        orjson.dumps(value)
+    except TypeError:
+        return True
+    return False
 
 
 def _checked(value: Any, body: bytes, kind: str) -> JsonObject:
@@ -114,134 +148,36 @@ def _duplicates(value: Any, path: str, found: list[str]) -> None:
             _duplicates(item, f"{path}[{at}]", found)
 
 
-_MOST_NODES = 1_000_000
-_TAG = "tag:yaml.org,2002:"
-_INTEGER = re.compile(r"[-+]?(?:0|[1-9][0-9_]*|0b[01_]+|0o?[0-7_]+|0x[0-9a-fA-F_]+)", re.ASCII)
-_FLOAT = re.compile(
-    r"[-+]?(?:[0-9][0-9_]*\.[0-9_]*|\.[0-9][0-9_]*|[0-9]+(?=[eE]))(?:[eE][-+]?[0-9]+)?", re.ASCII
-)
-_BOOLEAN = re.compile("y|Y|yes|Yes|YES|n|N|no|No|NO|true|True|TRUE|false|False|FALSE|on|On|ON|off|Off|OFF")
-
-
-class _Loader(yaml.CSafeLoader if hasattr(yaml, "CSafeLoader") else yaml.SafeLoader):  # type: ignore[misc]
-    """YAML as Kubernetes reads it: the booleans of YAML 1.1, times and 12:30 stay text, duplicate keys are noted."""
-
-    duplicates: list[str]
-
-
-def _text(loader: yaml.SafeLoader, node: yaml.ScalarNode) -> str:
-    return str(loader.construct_scalar(node))
-
-
-def _integer(loader: yaml.SafeLoader, node: yaml.ScalarNode) -> int:
-    text = _text(loader, node).replace("_", "").lower()
-    digits = text.lstrip("+-")
-    base = {"0x": 16, "0b": 2, "0o": 8}.get(digits[:2]) or (8 if len(digits) > 1 and digits[0] == "0" else 10)
-    return int(text, base)
-
-
-def _float(loader: yaml.SafeLoader, node: yaml.ScalarNode) -> float:
-    number = float(_text(loader, node).replace("_", ""))
-    return int(number) if number.is_integer() else number
-
-
-def _boolean(loader: yaml.SafeLoader, node: yaml.ScalarNode) -> bool:
-    return _text(loader, node).lower() in ("y", "yes", "true", "on")
-
-
-def _mapping(loader: _Loader, node: yaml.MappingNode) -> dict[str, Any]:
-    loader.flatten_mapping(node)
-    made: dict[str, Any] = {}
-    for key_node, value_node in node.value:
-        key = loader.construct_object(key_node, deep=True)
-        text = key if isinstance(key, str) else json.dumps(key)
-        if text in made:
-            line = key_node.start_mark.line + 1
-            loader.duplicates.append(f'  line {line}: key "{text}" already set in map')
-        made[text] = loader.construct_object(value_node, deep=True)
-    return made
-
-
-_OURS = {_TAG + name for name in ("bool", "int", "float", "timestamp", "value")}
-_Loader.yaml_implicit_resolvers = {
-    first: [(tag, form) for tag, form in resolvers if tag not in _OURS]
-    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
-}
-for _name, _form, _first in (
-    ("bool", _BOOLEAN, "yYnNtTfFoO"),
-    ("int", _INTEGER, "-+0123456789"),
-    ("float", _FLOAT, "-+.0123456789"),
-):
-    _Loader.add_implicit_resolver(_TAG + _name, re.compile(f"(?:{_form.pattern})$", re.ASCII), list(_first))
-_Loader.add_constructor(_TAG + "bool", _boolean)
-_Loader.add_constructor(_TAG + "int", _integer)
-_Loader.add_constructor(_TAG + "float", _float)
-_Loader.add_constructor(_TAG + "map", _mapping)
-_Loader.add_constructor(_TAG + "timestamp", _text)
-_Loader.add_constructor(_TAG + "binary", _text)
-
-
-class _Dumper(yaml.CSafeDumper if hasattr(yaml, "CSafeDumper") else yaml.SafeDumper):  # type: ignore[misc]
-    """Quotes what any reader, of YAML 1.1 or 1.2, would take for something else than text: `n`, `0o7`, a time."""
-
-    yaml_implicit_resolvers: ClassVar[dict[str, list[Any]]] = {
-        first: [
-            *yaml.SafeLoader.yaml_implicit_resolvers.get(first, ()),
-            *_Loader.yaml_implicit_resolvers.get(first, ()),
-        ]
-        for first in {*yaml.SafeLoader.yaml_implicit_resolvers, *_Loader.yaml_implicit_resolvers}
-    }
-
-
-def dump_yaml(value: Any, *, sort_keys: bool = True) -> bytes:
-    """JSON values as a YAML document."""
-    text: str = yaml.dump(
-        value, Dumper=_Dumper, allow_unicode=True, default_flow_style=False, sort_keys=sort_keys
-    )
-    return text.encode()
-
-
 def load_yaml(body: bytes) -> Any:
     """A YAML document as JSON values; raises DecodeError."""
     return _load(body)[0]
 
 
+def yaml_read_before(body: bytes) -> ReadYaml:
+    """Read it now, which takes seconds for a large one and needs no event loop; the result gives it, or raises."""
+    try:
+        read = _load(body)
+    except DecodeError as wrong:
+        refusal = str(wrong)
+
+        def refuse() -> tuple[Any, list[str]]:
+            raise DecodeError(refusal)
+
+        return refuse
+    return lambda: read
+
+
 def _load(body: bytes) -> tuple[Any, list[str]]:
     """A YAML document and the keys that occur twice in it."""
     try:
-        loader = _Loader(body)
-        loader.duplicates = []
-        try:
-            value = loader.get_single_data()
-        finally:
-            loader.dispose()
-    except (yaml.YAMLError, ValueError, RecursionError) as wrong:
-        mark = getattr(wrong, "problem_mark", None)
-        where = f"line {mark.line + 1}: " if mark is not None else ""
-        problem = getattr(wrong, "problem", None) or str(wrong)
-        raise DecodeError(f"error converting YAML to JSON: yaml: {where}{problem}") from None
-    if b"*" in body and b"&" in body:
-        _unfold(value)
-    return value, loader.duplicates
+        return read_yaml(body)
+    except InvalidYaml as wrong:
+        raise DecodeError(f"error converting YAML to JSON: {wrong}") from None
 
 
-def _unfold(value: Any) -> None:
-    """Refuses a document whose aliases make it explode or go round in a circle."""
-    waiting, seen = [value], 0
-    while waiting:
-        one = waiting.pop()
-        seen += 1
-        if seen > _MOST_NODES:
-            raise DecodeError("error converting YAML to JSON: yaml: document contains excessive aliasing")
-        if isinstance(one, dict):
-            waiting.extend(one.values())
-        elif isinstance(one, list):
-            waiting.extend(one)
-
-
-def _parse_yaml(body: bytes, kind: str) -> Body:
+def _parse_yaml(read: ReadYaml, body: bytes, kind: str) -> Body:
     try:
-        value, duplicates = _load(body)
+        value, duplicates = read()
     except DecodeError as wrong:
         raise _unrecognized(body, kind, str(wrong)) from None
     lines = "\n".join(duplicates)

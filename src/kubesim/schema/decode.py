@@ -26,6 +26,7 @@ from kubesim.schema import gojson
 from kubesim.schema.bodies import Body as Body
 from kubesim.schema.bodies import DecodeError as DecodeError
 from kubesim.schema.bodies import duplicate_keys as duplicate_keys
+from kubesim.schema.bodies import load_json as load_json
 from kubesim.schema.bodies import load_yaml as load_yaml
 from kubesim.schema.bodies import parse_body as parse_body
 from kubesim.schema.quantity import InvalidQuantity, canonical

@@ -108,6 +108,24 @@ def dns_subdomain(name: str) -> tuple[str, ...]:
     return tuple(wrong)
 
 
+_UNDERSCORED = "[a-z0-9_]([-_a-z0-9]*[a-z0-9_])?"
+_underscored = re.compile(rf"{_UNDERSCORED}(\.{_UNDERSCORED})*", re.ASCII)
+_UNDERSCORED_TEXT = rule_with(
+    "a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '_', '-' or '.', and must "
+    "start and end with an alphanumeric character",
+    rf"{_UNDERSCORED}(\.{_UNDERSCORED})*",
+    "example.com",
+)
+
+
+def dns_subdomain_with_underscores(name: str) -> tuple[str, ...]:
+    """What is wrong with a domain to search: names in DNS itself are freer than those of objects."""
+    wrong = [max_length(253)] if len(name) > 253 else []
+    if not _underscored.fullmatch(name):
+        wrong.append(_UNDERSCORED_TEXT)
+    return tuple(wrong)
+
+
 def path_segment(name: str) -> tuple[str, ...]:
     """What is wrong with a name that only has to fit into a path (RBAC)."""
     if name in (".", ".."):

@@ -10,15 +10,14 @@ old selves only where the list is a map. CEL rules are `structural_cel`'s.
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Iterator, Mapping
-from functools import lru_cache
 from typing import Any
 
 import orjson
 
 from kubesim import errors
 from kubesim.errors import FieldError, JsonObject
+from kubesim.schema import expressions
 from kubesim.schema.formats import fits
 
 Schema = Mapping[str, Any]
@@ -100,8 +99,16 @@ def _string_errors(schema: Schema, value: str, path: str) -> Iterator[FieldError
         yield errors.too_long(path, most)
     elif least is not None and len(value) < least:
         yield errors.invalid_value(path, value, f"{_body(path)} should be at least {least} chars long")
-    elif pattern and not matches(pattern, value):
+    elif pattern and not _fits(pattern, value):
         yield errors.invalid_value(path, value, f"{_body(path)} should match '{pattern}'")
+
+
+def _fits(pattern: str, value: str) -> bool:
+    """A definition with a pattern that is none is refused; one that was stored before that asks for nothing."""
+    try:
+        return expressions.matches(pattern, value)
+    except expressions.InvalidExpression:
+        return True
 
 
 def _shown(number: float) -> str:
@@ -250,47 +257,3 @@ def _twins_here(schema: Schema, value: list[Any], path: str) -> Iterator[FieldEr
         if key in seen:
             yield errors.duplicate(f"{path}[{at}]", shown)
         seen.add(key)
-
-
-# Regular expressions
-
-_CLASSES = {
-    "[:alnum:]": "a-zA-Z0-9",
-    "[:alpha:]": "a-zA-Z",
-    "[:digit:]": "0-9",
-    "[:lower:]": "a-z",
-    "[:upper:]": "A-Z",
-    "[:space:]": r"\s",
-    "[:word:]": r"\w",
-    "[:xdigit:]": "0-9A-Fa-f",
-}
-_TOKEN = re.compile(r"\\.|\[:[a-z]+:\]|[\[\]$]|[^\\\[\]$]+", re.DOTALL)
-
-
-@lru_cache(maxsize=1024)
-def compiled(pattern: str) -> re.Pattern[str] | None:
-    """A regular expression of Go as one of Python; None where Python cannot have it."""
-    made: list[str] = []
-    inside = False
-    for token in _TOKEN.findall(pattern):
-        if token == r"\z":
-            token = r"\Z"
-        elif token in _CLASSES:
-            token = _CLASSES[token]
-        elif token == "[":
-            token, inside = (r"\[" if inside else token), True
-        elif token == "]":
-            inside = False
-        elif token == "$" and not inside:
-            token = r"\Z"
-        made.append(token)
-    try:
-        return re.compile("".join(made), re.ASCII)
-    except re.error:
-        return None
-
-
-def matches(pattern: str, value: str) -> bool:
-    """Whether the expression matches anywhere in the text."""
-    expression = compiled(pattern)
-    return expression is None or expression.search(value) is not None

@@ -113,7 +113,7 @@ def _show_plan(plan: dict[str, Any], *, err: bool) -> None:
             f"{offer['memory_gib']:g}" if offer.get("memory_gib") is not None else None,
             offer.get("accelerators"),
             f"${offer['hourly_price']:.2f}" if offer.get("hourly_price") else "-",
-            "" if offer.get("feasible") else offer.get("reason", ""),
+            offer.get("note", "") if offer.get("feasible") else offer.get("reason", ""),
         ]
         for offer in plan.get("offers", ())
     ]

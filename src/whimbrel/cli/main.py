@@ -29,6 +29,8 @@ _COMMANDS: dict[str, tuple[str, str]] = {
     "down": ("whimbrel.cli.down:down", "Remove clusters."),
     "reap": ("whimbrel.cli.reap:reap", "Remove what purged clusters left behind."),
     "events": ("whimbrel.cli.events:events", "Show what happened to clusters."),
+    "volumes": ("whimbrel.cli.volumes:volumes", "Make, list and delete volumes."),
+    "endpoints": ("whimbrel.cli.endpoints:endpoints", "Show where the ports of a cluster can be reached."),
     "cp": ("whimbrel.cli.cp:cp", "Copy files to or from a cluster."),
     "check": ("whimbrel.cli.check:check", "Show which infrastructure can be used."),
     "gpus": ("whimbrel.cli.gpus:gpus", "Show which accelerators there are."),

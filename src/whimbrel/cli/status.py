@@ -18,11 +18,27 @@ from whimbrel.model.exitcodes import ExitCode
 @click.option("-r", "--refresh", is_flag=True, help="Ask the infrastructure, and say what did not answer.")
 @click.option("-v", "--verbose", is_flag=True, help="Show nodes, users and the last error too.")
 @click.option("--tombstones", is_flag=True, help="Show what was purged and may have left something behind.")
+@click.option("--endpoints", "ends", is_flag=True, help="Show where the ports of one cluster can be reached.")
+@click.option("--endpoint", "port", type=int, help="Print where one port of one cluster can be reached.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def status(clusters: tuple[str, ...], refresh: bool, verbose: bool, tombstones: bool, as_json: bool) -> int:
+def status(
+    clusters: tuple[str, ...],
+    refresh: bool,
+    verbose: bool,
+    tombstones: bool,
+    ends: bool,
+    port: int | None,
+    as_json: bool,
+) -> int:
     """Show clusters (all, or those named)."""
     if tombstones:
         return _tombstones(clusters, verbose, as_json)
+    if ends or port is not None:
+        from whimbrel.cli.endpoints import show
+
+        if len(clusters) != 1:
+            raise click.UsageError("Name one cluster, whose endpoints are wanted.")
+        return show(clusters[0], port, refresh=refresh, as_json=as_json)
     with progress(enabled=refresh and not as_json) as say:
         if refresh:
             say("asking the infrastructure")

@@ -31,6 +31,14 @@ _OPTIONS = [
     click.option("--memory", help="Memory of each node in GB: 16, or 16+."),
     click.option("--gpus", help="Accelerators of each node: H100:8."),
     click.option(
+        "--image-id", metavar="docker:IMAGE", help="Image of the nodes; any that has a POSIX shell."
+    ),
+    click.option("--ports", multiple=True, help="Port of the first node to open: 8080, or 8000-8010."),
+    click.option(
+        "--use-spot/--no-use-spot", "use_spot", default=None, help="Only machines that may be taken away."
+    ),
+    click.option("--disk-size", help="Disk of each node in GB."),
+    click.option(
         "--env", "envs", multiple=True, metavar="K=V|K", help="Environment variable; K alone copies yours."
     ),
     click.option("--env-file", type=click.Path(), help="File of K=V lines; loses to --env."),
@@ -72,6 +80,10 @@ def overrides_of(given: dict[str, Any], *, run: str | None) -> Overrides:
         cpus=given["cpus"],
         memory=given["memory"],
         gpus=given["gpus"],
+        image=given["image_id"],
+        ports=given["ports"],
+        use_spot=given["use_spot"],
+        disk_size=given["disk_size"],
         run=run,
         envs=_env_file(given["env_file"]) | _pairs("--env", given["envs"]),
         secrets=_pairs("--secret", given["secrets"]),

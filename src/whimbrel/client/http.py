@@ -14,9 +14,11 @@ import socket
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import whimbrel
+from whimbrel.client.home import whimbrel_home
 from whimbrel.model.errors import ServerUnavailable, WhimError, from_wire
 
 READ_DEADLINE = 20.0  # seconds; the server bounds its own work below this
@@ -63,6 +65,13 @@ def kubeconfig_paths() -> list[str]:
     return [os.path.abspath(os.path.expanduser(path)) for path in paths]
 
 
+def config_path() -> str:
+    """The configuration file that this client sees, absolute; it need not exist."""
+    configured = os.environ.get("WHIMBREL_CONFIG")
+    path = Path(configured).expanduser() if configured else whimbrel_home() / "config.yaml"
+    return str(path.absolute())
+
+
 def user_name() -> str:
     """Who asks, for records and audit."""
     import getpass
@@ -85,6 +94,7 @@ class Http:
             "X-Whimbrel-User": user_name(),
             "X-Whimbrel-Host": socket.gethostname(),
             "X-Whimbrel-Kubeconfig": os.pathsep.join(kubeconfig_paths()),
+            "X-Whimbrel-Config": config_path(),
             "Connection": "close",
         }
         headers.update(extra or {})

@@ -19,6 +19,7 @@ from whimbrel.client.follow import Frame, follow
 from whimbrel.client.http import ConnectionLost, Http
 from whimbrel.model.errors import WhimError, from_wire
 from whimbrel.model.task import Task
+from whimbrel.model.volume import Volume
 
 _RETRIES = 3  # of one call, when the server goes away under it
 
@@ -204,6 +205,22 @@ def status(clusters: Sequence[str] = (), *, refresh: bool = False) -> dict[str, 
     """`clusters` as the database has them, and `errors` of infrastructure that a refresh could not reach."""
     query = [("name", name) for name in clusters] + ([("refresh", "1")] if refresh else [])
     return _call("GET", f"/api/v1/clusters?{urlencode(query)}")
+
+
+def volumes_apply(volume: Volume, say: Say = _silent) -> Request:
+    """Make a volume; done when there is one like it already."""
+    name = quote(volume.name, safe="")
+    return _submit(f"/api/v1/volumes/{name}/apply", {"volume": volume.to_wire()}, say)
+
+
+def volumes_ls(*, refresh: bool = False) -> dict[str, Any]:
+    """`volumes` as the database has them, and `errors` of infrastructure that a refresh could not reach."""
+    return _call("GET", f"/api/v1/volumes{'?refresh=1' if refresh else ''}")
+
+
+def volumes_delete(name: str, *, purge: bool = False) -> Request:
+    """Delete a volume that no cluster has. With `purge`, forget it in any case."""
+    return _submit(f"/api/v1/volumes/{quote(name, safe='')}/delete", {"purge": purge})
 
 
 def queue(cluster: str) -> list[dict[str, Any]]:

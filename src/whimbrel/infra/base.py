@@ -13,7 +13,10 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from whimbrel.infra.provision import Endpoint, Provision, VolumeSeen, VolumeSpec
 from whimbrel.model.errors import IdentityChanged
+
+NO_PROVISION = Provision()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,8 +38,8 @@ class ClusterSpec:
     num_nodes: int
     shape: NodeShape
     user: str
-    labels: Mapping[str, str] = field(default_factory=dict)
     namespace: str = ""  # where it was made, as recorded; empty: where the infra makes new ones
+    provision: Provision = field(default_factory=Provision)
     identity: str = (
         ""  # of the infra that it was made in: nothing is touched in another one; empty: a new one
     )
@@ -60,6 +63,7 @@ class Offer:
     infra: str  # "k8s/my-context"
     feasible: bool
     reason: str = ""  # why not, in the user's words, with what there is
+    note: str = ""  # what has to happen first, where it is feasible: machines have to come
     shape: NodeShape | None = None
     hourly_price: float | None = 0.0
 
@@ -83,6 +87,7 @@ class Observation:
     nodes: Sequence[NodeState]
     at: float  # UNIX seconds
     others: Sequence[Thing] = ()  # things of this cluster that are there beside its nodes
+    endpoints: Sequence[Endpoint] = ()  # where its ports can be reached
     refused: Mapping[str, str] = field(default_factory=dict)  # name of a thing -> why it could not be deleted
 
     @property
@@ -198,7 +203,7 @@ class Infra(Protocol):
     async def check(self) -> Check:
         """Whether it can be used; never raises an InfraError: what is wrong is in the answer."""
 
-    async def offer(self, num_nodes: int, shape: NodeShape) -> Offer:
+    async def offer(self, num_nodes: int, shape: NodeShape, provision: Provision = NO_PROVISION) -> Offer:
         """Whether it could run such a cluster (capacity, not present load), from a cache of known age."""
 
     async def accelerators(self, patience: float) -> Inventory:
@@ -226,6 +231,22 @@ class Infra(Protocol):
 
     async def named(self, things: Sequence[Thing]) -> Sequence[Thing]:
         """Which of these names are taken, whatever carries them; with the labels that it has now."""
+
+    def home(self) -> str:
+        """The namespace in which things are made when nobody says; something was asked of the infra before."""
+
+    def volume_thing(self, spec: VolumeSpec) -> Thing:
+        """What `make_volume` would create. No call."""
+
+    async def make_volume(self, spec: VolumeSpec) -> VolumeSeen:
+        """Create what is missing of it. Idempotent. Raises `Conflict` when its name is taken, `NotFound` when an
+        existing one is not there."""
+
+    async def observe_volume(self, spec: VolumeSpec) -> VolumeSeen:
+        """What there is of it now, and who uses it."""
+
+    async def remove_volume(self, spec: VolumeSpec, timeout: float) -> VolumeSeen:
+        """Delete it and wait until it is seen gone; what is still there after `timeout` seconds is the answer."""
 
     def node(self, spec: ClusterSpec, rank: int) -> Node:
         """The road to one node. No call is made here."""

@@ -1,7 +1,7 @@
 """All places, by name: one Infra (and so one guard) per context and list of kubeconfig files.
 
-Names are `k8s/CONTEXT`; `local` means the embedded Kubernetes, `k8s` the current context. Asking here makes no call
-to any of them.
+Names are `k8s/CONTEXT`; `local` means the embedded Kubernetes, `k8s` the contexts that the configuration file allows,
+or the current one where it does not say. Asking here makes no call to any of them.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ from whimbrel.model.config import Config
 from whimbrel.model.errors import ContextNotFound, InvalidConfig
 
 Paths = Sequence[str | Path]
+NO_CONFIG = Config()
 
 logger = logging.getLogger(__name__)
 
@@ -77,28 +78,47 @@ class Infras:
         self._infras[key].configure(settings)
         return self._infras[key]
 
-    async def candidates(self, wanted: str | None, kubeconfig: Paths = ()) -> list[str]:
-        """The places that `--infra` means, best first. None means the current context, or nothing (an empty list)
-        when there is none: then the embedded Kubernetes is what is left."""
+    async def candidates(
+        self, wanted: str | None, kubeconfig: Paths = (), config: Config = NO_CONFIG
+    ) -> list[str]:
+        """The places that `--infra` means, best first. None means the same as `k8s`, or nothing (an empty list) when
+        there is no context: then the embedded Kubernetes is what is left. Raises `ContextNotFound` for a context that
+        there is not, or that the configuration does not allow."""
         if wanted == "local":
             return [LOCAL]
         if wanted in ("k8s", "kubernetes") or wanted is None:
-            current = await self._current(kubeconfig)
-            if current:
-                return [f"k8s/{current}"]
-            if wanted is None:
-                return []
+            found = await self._allowed(kubeconfig, config)
+            if found or wanted is None:
+                return [f"k8s/{name}" for name in found]
             known = ", ".join(await self._names(kubeconfig)) or "none"
             raise ContextNotFound(
                 f"The kubeconfig has no current context (contexts there: {known}).",
                 remedy="name one (`--infra k8s/NAME`), or use `--infra local`",
             )
         infra = await self.get(wanted, kubeconfig)
+        if infra.name != LOCAL and not config.allows(infra.name.partition("/")[2]):
+            raise ContextNotFound(
+                f"{infra.name} is not among the contexts that {config.source or 'the configuration'} allows "
+                f"({', '.join(config.allowed_contexts or ()) or 'none'}).",
+                remedy="add it to kubernetes.allowed_contexts there",
+            )
         return [infra.name]
 
-    async def known(self, kubeconfig: Paths = ()) -> list[str]:
-        """Every context there is. Raises `KubeconfigInvalid`."""
+    async def known(self, kubeconfig: Paths = (), config: Config = NO_CONFIG) -> list[str]:
+        """Every context that may be used. Raises `KubeconfigInvalid`."""
+        if config.allowed_contexts is not None:
+            return [f"k8s/{name}" for name in config.allowed_contexts]
         return [f"k8s/{name}" for name in await self._names(kubeconfig)]
+
+    async def _allowed(self, kubeconfig: Paths, config: Config) -> list[str]:
+        """The contexts that are meant where none is named."""
+        if config.allowed_contexts is not None:
+            return list(config.allowed_contexts)
+        current = await self._current(kubeconfig)
+        if not config.all_contexts:
+            return [current] if current else []
+        names = await self._names(kubeconfig)
+        return sorted(names, key=lambda name: (name != current, names.index(name)))
 
     def local(self, kubeconfig: Paths = ()) -> Local:
         """The embedded Kubernetes."""

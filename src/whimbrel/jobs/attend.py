@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from whimbrel.infra.base import Node
 from whimbrel.jobs.logstore import LogWriter
 from whimbrel.jobs.outcome import Rank, ended
-from whimbrel.model.errors import InfraError, InfraRefused, InvalidTask, WhimError
+from whimbrel.model.errors import Forbidden, InfraError, InfraRefused, InvalidTask, WhimError
 from whimbrel.runtime.gang import GangEnd, cancel_gang, follow_gang, run_gang
 from whimbrel.runtime.spool import JobFiles, State
 
@@ -60,6 +60,7 @@ class Attendance:
         self._log = log
         self._around = around
         self._begun = begun  # every rank is known to have been started
+        self._runs = begun  # some rank is
         self._stopping = asyncio.Event()
         self._lost: dict[int, str] = {}
         self._troubled = False
@@ -97,11 +98,11 @@ class Attendance:
                         self._files,
                         self._keep,
                         given_up=self._given_up,
-                        on_started=self._around.started,
+                        on_started=self._started,
                         grace=GRACE,
                     )
                 )
-            except (InfraRefused, InvalidTask) as error:
+            except (Forbidden, InfraRefused, InvalidTask) as error:
                 return await self._not_started(error.message)
             except InfraError as error:
                 gone = [why for rank in self._ranks if (why := await self._around.missing(rank.node))]
@@ -130,6 +131,10 @@ class Attendance:
             ),
         ]
 
+    async def _started(self) -> None:
+        self._runs = True
+        await self._around.started()
+
     async def _keep(self, position: int, offset: int, piece: bytes) -> None:
         """Append what the log store does not have yet: after a crash a start reads from the beginning."""
         rank = self._ranks[position].rank
@@ -148,6 +153,9 @@ class Attendance:
         await self._around.recovered()
 
     async def _given_up(self, position: int, error: InfraError) -> bool:
+        if isinstance(error, Forbidden) and not self._runs:
+            self._lost[position] = error.message  # it will not be allowed by waiting; nothing was started
+            return True
         gone = await self._around.missing(self._ranks[position].node)
         if gone:
             self._lost[position] = gone
@@ -171,7 +179,7 @@ class Attendance:
         if state.exit_code is None:
             why = self._lost.get(position) or (error.message if isinstance(error, WhimError) else "")
             lost = f"was lost: {why or 'its processes are gone and left no exit code'}"
-            if isinstance(error, InfraRefused):
+            if isinstance(error, Forbidden | InfraRefused):
                 lost = f"could not be started: {error.message}"
         return ended(
             self._ranks[position],
@@ -196,7 +204,7 @@ class Attendance:
             if isinstance(answer, State):
                 return
             gone = await self._around.missing(self._ranks[position].node)
-            if gone:
+            if gone or (isinstance(answer, Forbidden) and not self._runs):
                 return
             await self._trouble(answer)
             tries = await self._rest(tries)

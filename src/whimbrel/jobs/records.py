@@ -13,6 +13,7 @@ from typing import Any
 from sqlalchemy import Connection
 
 from whimbrel.infra.base import ClusterSpec, NodeShape, NodeState
+from whimbrel.infra.provision import Provision
 from whimbrel.jobs.outcome import Rank
 from whimbrel.jobs.queue import Capacity, Demand
 from whimbrel.runtime.environment import Place, job_environment, make_task_id
@@ -27,6 +28,11 @@ def shape_of(cluster: ClusterRow) -> NodeShape:
     return NodeShape(**cluster.shape)
 
 
+def provision_of(cluster: ClusterRow) -> Provision:
+    """How its nodes are made beside their shape."""
+    return Provision.from_json(cluster.provision)
+
+
 def spec_of(cluster: ClusterRow) -> ClusterSpec:
     """What the infrastructure is asked to make so."""
     return ClusterSpec(
@@ -36,6 +42,7 @@ def spec_of(cluster: ClusterRow) -> ClusterSpec:
         shape=shape_of(cluster),
         user=cluster.user,
         namespace=cluster.namespace,
+        provision=provision_of(cluster),
         identity=cluster.identity,
     )
 

@@ -6,6 +6,8 @@ forgets.
 
 from __future__ import annotations
 
+from dataclasses import asdict
+
 from sqlalchemy import Connection
 
 from whimbrel.infra.base import Observation
@@ -26,6 +28,8 @@ def note(connection: Connection, row: ClusterRow, seen: Observation) -> None:
     status = ClusterStatus.UP if seen.running and been_up else ClusterStatus.INIT
     nodes = records.nodes_json(seen.nodes) if seen.nodes else row.nodes
     clusters.observed(connection, row.uid, status=status, nodes=nodes, now=clock.now())
+    endpoints = [asdict(endpoint) for endpoint in seen.endpoints]
+    clusters.reached(connection, row.uid, endpoints=endpoints, now=clock.now())
     if seen.running:
         if (row.last_error or {}).get("code") != SetupFailed.__name__:  # which nodes that run do not mend
             clusters.failed(connection, row.uid, None)

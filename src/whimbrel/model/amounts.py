@@ -1,4 +1,4 @@
-"""The small languages inside the fields of a task: `4+`, `16GB+`, `H100:8`, `k8s/CONTEXT`, `NAME=VALUE`.
+"""The small languages inside the fields of a task: `4+`, `16GB+`, `H100:8`, `k8s/CONTEXT`, `docker:IMAGE`, `8000-8010`.
 
 Each function takes text and gives the value, or raises `Refused` with what was expected and what would mend it.
 """
@@ -91,6 +91,55 @@ def infra(text: str) -> str:
     if kind and not slash:
         hint += f"; for a context of your kubeconfig: k8s/{kind}"
     raise Refused(f"'{text}' is not an infra", hint)
+
+
+MOST_PORTS = 100
+_IMAGE = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9._/:@-]*")
+
+
+def image(text: str) -> str:
+    """`docker:IMAGE` as the reference that Kubernetes pulls."""
+    scheme, colon, name = text.strip().partition(":")
+    if scheme != "docker" or not colon:
+        raise Refused(
+            f"'{text}' is not the image of a container",
+            f"write docker:IMAGE, for example docker:{_suggested(text)}",
+        )
+    if not _IMAGE.fullmatch(name) or len(name) > 1000:
+        raise Refused(f"'{name}' is not the name of an image", "write for example docker:python:3.12-slim")
+    return name
+
+
+def _suggested(text: str) -> str:
+    name = text.strip()
+    return name if _IMAGE.fullmatch(name) and not name.startswith("ami-") else "python:3.12-slim"
+
+
+def ports(text: str) -> tuple[int, ...]:
+    """`8080`, `8000-8010` or several with commas, in their order and each once."""
+    found: dict[int, None] = {}
+    for part in text.split(","):
+        match = re.fullmatch(r"(\d{1,6})(?:-(\d{1,6}))?", part.strip())
+        if match is None:
+            raise Refused(f"'{part.strip()}' is not a port", "write for example 8080 or 8000-8010")
+        first, last = int(match[1]), int(match[2] or match[1])
+        if not 1 <= first <= last <= 65535:
+            raise Refused(
+                f"'{part.strip()}' is not a port", "ports go from 1 to 65535, the smaller one first"
+            )
+        if last - first >= MOST_PORTS:
+            raise Refused(f"{part.strip()} are {last - first + 1} ports", f"open {MOST_PORTS} at most")
+        found |= dict.fromkeys(range(first, last + 1))
+    return tuple(found)
+
+
+def disk(text: str) -> float:
+    """`256`, `256GB` or `1TB`: GiB of disk on each node."""
+    try:
+        found = memory(text)
+    except Refused:
+        raise Refused(f"'{text}' is not a size of a disk", "write for example 100, 100GB or 1TB") from None
+    return found.value
 
 
 ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")

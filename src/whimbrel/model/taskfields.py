@@ -10,46 +10,42 @@ from collections.abc import Collection, Mapping
 
 import whimbrel
 
-TASK = ("name", "workdir", "num_nodes", "resources", "envs", "secrets", "file_mounts", "setup", "run")
-RESOURCES = ("cpus", "memory", "accelerators", "infra")
+TASK = (
+    "name", "workdir", "num_nodes", "resources", "envs", "secrets", "file_mounts", "volumes", "setup", "run", "config",
+    "experimental",
+)  # fmt: skip
+RESOURCES = (
+    "cpus", "memory", "accelerators", "infra", "image_id", "ports", "labels", "use_spot", "disk_size", "priority_class",
+)  # fmt: skip
 
 _INFRA = "write `infra: k8s/CONTEXT`, `infra: k8s` or `infra: local`"
 
 SKYPILOT_TASK: Mapping[str, str] = {
     "event_callback": "",
     "managed_secrets": "give the values with `secrets` and `--secret`",
-    "volumes": "",
-    "volume_mounts": "",
+    "volume_mounts": "use `volumes`",
     "service": "",
     "pool": "",
-    "config": "",
     "inputs": "",
     "outputs": "",
     "api_server_access": "",
     "file_mounts_mapping": "use `file_mounts`",
-    "experimental": "",
     "_metadata": "",
 }
 SKYPILOT_RESOURCES: Mapping[str, str] = {
     "any_of": "choose one",
     "ordered": "choose one",
     "instance_type": "say what the task needs with `cpus`, `memory` and `accelerators`",
-    "use_spot": "leave it out",
     "spot_recovery": "",
-    "disk_size": "",
-    "ephemeral_storage": "",
+    "ephemeral_storage": "use `disk_size`",
     "disk_tier": "",
     "network_tier": "",
     "local_disk": "",
     "max_hourly_cost": "",
-    "ports": "",
-    "image_id": "",
-    "labels": "",
     "autostop": "`whim launch --down` removes the cluster when its jobs are done",
     "job_recovery": "",
-    "priority": "",
-    "priority_class": "",
-    "volumes": "",
+    "priority": "use `priority_class`",
+    "volumes": "use `volumes` at the top of the task",
     "accelerator_args": "",
     "cloud": _INFRA,
     "region": _INFRA,
@@ -85,6 +81,12 @@ _MEANT: Mapping[str, str] = {
     "mounts": "file_mounts",
     "files": "file_mounts",
     "image": "image_id",
+    "docker": "image_id",
+    "spot": "use_spot",
+    "volume": "volumes",
+    "pvc": "volumes",
+    "pod_config": "config",
+    "disk": "disk_size",
     "port": "ports",
 }
 

@@ -14,8 +14,12 @@ from typing import TypeVar
 
 from whimbrel.model import amounts, taskfields
 from whimbrel.model.amounts import ENV_NAME, Refused
+from whimbrel.model.config import KubernetesConfig
+from whimbrel.model.configreader import ConfigReader
+from whimbrel.model.labels import label_problem
 from whimbrel.model.names import MOST_NODES
-from whimbrel.model.task import Accelerators, Resources
+from whimbrel.model.task import Accelerators, Resources, VolumeMount
+from whimbrel.model.volume import VolumeReader
 from whimbrel.model.walking import Walker, describe, kind_of, unusable
 from whimbrel.model.yamltree import Branch, Fields, Leaf, Tree
 
@@ -33,6 +37,8 @@ class Draft:
     envs: dict[str, Leaf] = field(default_factory=dict)
     secrets: dict[str, Leaf] = field(default_factory=dict)
     file_mounts: list[tuple[Leaf, Leaf]] = field(default_factory=list)
+    volumes: dict[str, VolumeMount] = field(default_factory=dict)
+    config: KubernetesConfig = field(default_factory=KubernetesConfig)
     setup: str | None = None
     run: str | None = None
 
@@ -67,6 +73,8 @@ class Reader(Walker):
                 draft.secrets[name].spot, f"secrets.{name}", f"'{name}' is in 'envs' too", "keep one of them"
             )
         draft.file_mounts = self._file_mounts(found.get("file_mounts"))
+        draft.volumes = self._volumes(found.get("volumes"))
+        draft.config = self._config(found.get("config"), found.get("experimental"))
         draft.setup = self.text(found.get("setup"), "setup", "text (a shell script)")
         draft.run = self.text(found.get("run"), "run", "text (a shell script)")
         return draft
@@ -130,7 +138,56 @@ class Reader(Walker):
             ),
             accelerators=self._accelerators(found.get("accelerators")),
             infra=self._small(found.get("infra"), "resources.infra", amounts.infra, "the name of an infra"),
+            image=self._image(found.get("image_id")),
+            ports=self._ports(found.get("ports")),
+            labels=self.texts(found.get("labels"), "resources.labels", label_problem),
+            use_spot=self.truth(found.get("use_spot"), "resources.use_spot"),
+            disk_gib=self._amount(
+                found.get("disk_size"), "resources.disk_size", amounts.disk, "a size of a disk"
+            ),
+            priority_class=self.text(found.get("priority_class"), "resources.priority_class", "a name"),
         )
+
+    def _image(self, tree: Tree | None) -> str | None:
+        if isinstance(tree, Fields):
+            what = taskfields.feature("an image for each region")
+            self.add(tree.spot, "resources.image_id", what, "write docker:IMAGE")
+            return None
+        return self._small(tree, "resources.image_id", amounts.image, "docker:IMAGE")
+
+    def _ports(self, tree: Tree | None) -> tuple[int, ...]:
+        """A port, a range, or a list of those. Nothing is asked of anybody."""
+        where, found = "resources.ports", dict[int, None]()
+        items = tree.items if isinstance(tree, Branch) else () if tree is None else (tree,)
+        for item in items:
+            text = Leaf(item.text, item.text, item.spot) if isinstance(item, Leaf) and _whole(item) else item
+            found |= dict.fromkeys(
+                self._small(text, where, amounts.ports, "a port, like 8080 or 8000-8010") or ()
+            )
+        if len(found) > amounts.MOST_PORTS and tree is not None:
+            self.add(
+                tree.spot, where, f"'{where}' has {len(found)} ports", f"open {amounts.MOST_PORTS} at most"
+            )
+        return tuple(found)
+
+    def _volumes(self, tree: Tree | None) -> dict[str, VolumeMount]:
+        reader = VolumeReader(self.file, wire=self.wire)
+        found = reader.mounts(tree)
+        self.problems += reader.problems
+        return found
+
+    def _config(self, tree: Tree | None, experimental: Tree | None) -> KubernetesConfig:
+        """`config`, and the name that SkyPilot had for it before: `experimental.config_overrides`."""
+        reader = ConfigReader(self.file, wire=self.wire)
+        config = KubernetesConfig()
+        if experimental is not None:
+            inner = reader.known(experimental, "experimental", ("config_overrides",), {}, {}, "")
+            if "config_overrides" in inner:
+                config = reader.of_task(inner["config_overrides"], "experimental.config_overrides")
+        if tree is not None:
+            config = reader.of_task(tree, "config").over(config)
+        self.problems += reader.problems
+        return config
 
     def _amount(self, tree: Tree | None, where: str, read: Callable[[str], T], expected: str) -> T | None:
         """A number, or a text like `4+`."""
@@ -259,3 +316,7 @@ class Reader(Walker):
             else:
                 found.append((key, value))
         return found
+
+
+def _whole(leaf: Leaf) -> bool:
+    return isinstance(leaf.value, int) and not isinstance(leaf.value, bool)

@@ -42,6 +42,10 @@ class Overrides:
     memory: str | None = None
     gpus: str | None = None  # "H100:8"
     infra: str | None = None
+    image: str | None = None  # "docker:IMAGE"; "none" takes the file's away
+    ports: tuple[str, ...] = ()
+    use_spot: bool | None = None
+    disk_size: str | None = None
     run: str | None = None  # an inline command
     envs: Mapping[str, str | None] = field(
         default_factory=dict
@@ -97,6 +101,8 @@ def from_wire(wire: object) -> Task:
         envs={name: leaf.text for name, leaf in draft.envs.items()},
         secrets={name: leaf.text for name, leaf in draft.secrets.items()},
         file_mounts={target.text: leaf.text for target, leaf in draft.file_mounts},
+        volumes=draft.volumes,
+        config=draft.config,
         setup=draft.setup,
         run=draft.run,
     )
@@ -174,15 +180,22 @@ class _Finisher:
             name=over.name if over.name is not None else draft.name,
             workdir=self._directory(workdir, envs, "--workdir" if over.workdir is not None else None),
             num_nodes=over.num_nodes if over.num_nodes is not None else draft.num_nodes,
-            resources=Resources(
+            resources=replace(
+                resources,
                 cpus=given.cpus or resources.cpus,
                 memory=given.memory or resources.memory,
                 accelerators=given.accelerators or resources.accelerators,
                 infra=given.infra or resources.infra,
+                image=None if over.image == "none" else given.image or resources.image,
+                ports=given.ports or resources.ports,
+                use_spot=resources.use_spot if over.use_spot is None else over.use_spot,
+                disk_gib=given.disk_gib or resources.disk_gib,
             ),
             envs=envs,
             secrets=secrets,
             file_mounts=self._mounts(draft.file_mounts, envs),
+            volumes=draft.volumes,
+            config=draft.config,
             setup=draft.setup,
             run=over.run if over.run is not None else draft.run,
         )
@@ -230,6 +243,9 @@ class _Finisher:
             memory=read("--memory", over.memory, amounts.memory),
             accelerators=read("--gpus", over.gpus, amounts.accelerators),
             infra=read("--infra", over.infra, amounts.infra),
+            image=read("--image-id", None if over.image == "none" else over.image, amounts.image),
+            ports=read("--ports", ",".join(over.ports) or None, amounts.ports) or (),
+            disk_gib=read("--disk-size", over.disk_size, amounts.disk),
         )
 
     def _values(

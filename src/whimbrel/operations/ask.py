@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from whimbrel.model.config import Config
+from whimbrel.model.configreader import config_from_wire
 from whimbrel.model.task import Task
 from whimbrel.model.yamltask import from_wire
 
@@ -23,6 +25,7 @@ class Ask:
     mounts: Mapping[str, str] = field(default_factory=dict)  # path on the node -> digest of its manifest
     down: bool = False
     secret_names: tuple[str, ...] = ()
+    config: Config = field(default_factory=Config)  # as the client's file said when it asked
 
     @classmethod
     def of(cls, body: Mapping[str, Any]) -> Ask:
@@ -36,6 +39,9 @@ class Ask:
             mounts=dict(body["mounts"]),
             down=body["down"],
             secret_names=tuple(body["secret_names"]),
+            config=replace(
+                config_from_wire(body.get("config") or {}), source=str(body.get("config_source") or "")
+            ),
         )
 
     def to_body(self) -> dict[str, Any]:
@@ -49,6 +55,8 @@ class Ask:
             "mounts": dict(self.mounts),
             "down": self.down,
             "secret_names": list(self.secret_names),
+            "config": self.config.to_wire(),
+            "config_source": self.config.source,
         }
 
     def task_wire(self) -> dict[str, Any]:
@@ -68,3 +76,8 @@ class Ask:
     def wanted(self) -> str | None:
         """Where it shall run: what was chosen from the plan, else what the task says."""
         return self.infra or self.task.resources.infra
+
+    @property
+    def may_go_elsewhere(self) -> bool:
+        """Whether the task leaves the place open, so that another one may be taken when the chosen one fails."""
+        return self.task.resources.infra in (None, "k8s", "kubernetes")

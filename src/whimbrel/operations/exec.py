@@ -5,10 +5,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from whimbrel.jobs.records import shape_of
+from whimbrel.jobs.records import provision_of, shape_of
 from whimbrel.model.errors import Conflict
 from whimbrel.model.status import ClusterStatus
 from whimbrel.operations.ask import Ask
+from whimbrel.operations.provisioning import differences
 from whimbrel.operations.reaching import reach
 from whimbrel.operations.submitting import submit_job
 from whimbrel.operations.syncing import sync_files
@@ -54,7 +55,7 @@ def refuse_misfits(cluster: ClusterRow, ask: Ask) -> None:
     """Raise `Conflict` when the cluster is smaller than what is asked for."""
     problems = misfits(
         ask.task.resources, ask.task.num_nodes, have=shape_of(cluster), have_nodes=cluster.num_nodes
-    )
+    ) + differences(ask.task, provision_of(cluster))
     if problems:
         raise Conflict(
             f"The cluster {cluster.name} cannot run this: {'; '.join(problems)}.",

@@ -18,6 +18,7 @@ from sqlalchemy import Connection
 
 from whimbrel.infra.base import ClusterSpec, Infra, NodeShape, Thing
 from whimbrel.jobs import records
+from whimbrel.model.config import Config
 from whimbrel.model.errors import IdentityChanged, InfraError, InfraRefused, Unreachable, WhimError
 from whimbrel.operations.down import left_over, names_of
 from whimbrel.operations.tools import Paths, Tools
@@ -62,7 +63,7 @@ async def look(tools: Tools, wanted: Sequence[str], kubeconfig: Paths) -> list[F
     if wanted:
         own = {stone.infra for stone in stones}
         for name in wanted:
-            known = [name] if name in own else list(await tools.places.candidates(name, kubeconfig))
+            known = [name] if name in own else list(await tools.places.candidates(name, kubeconfig, Config()))
             asked |= {_Place(infra=place, kubeconfig=tuple(kubeconfig)): stones for place in known}
     else:
         for stone in stones:

@@ -14,6 +14,7 @@ from whimbrel.infra.base import Infra, NodeShape, Progress
 from whimbrel.infra.guard import GuardView
 from whimbrel.jobs.logstore import LogStore
 from whimbrel.jobs.vault import Vault
+from whimbrel.model.config import Config
 from whimbrel.operations.blobs import BlobStore
 from whimbrel.store.clusters import ClusterRow
 from whimbrel.store.engine import Store
@@ -49,7 +50,7 @@ class Places(Protocol):
             ContextNotFound: there is none, with the names that there are.
         """
 
-    async def candidates(self, wanted: str | None, kubeconfig: Paths) -> Sequence[str]:
+    async def candidates(self, wanted: str | None, kubeconfig: Paths, config: Config) -> Sequence[str]:
         """The places that `--infra` means, best first; for None the usual ones, empty when nothing is
         configured.
 
@@ -57,7 +58,7 @@ class Places(Protocol):
             ContextNotFound: what is wanted is not there, with the names that there are.
         """
 
-    async def known(self, kubeconfig: Paths) -> Sequence[str]:
+    async def known(self, kubeconfig: Paths, config: Config) -> Sequence[str]:
         """Every place that is configured."""
 
     def views(self) -> Mapping[str, GuardView]:

@@ -1,8 +1,8 @@
 """Which of the places that could run a cluster is taken. Pure.
 
-The cheapest feasible offer wins; an unknown price comes after every known one; among equals the order given
-stands, which is the order in which the user (or the kubeconfig) named the places. Asking the places is not
-done here.
+A place that has room wins over one that has to get machines first, then the cheapest feasible offer; an unknown price
+comes after every known one. Among equals the order given stands, which is the order in which the user (or the
+kubeconfig) named the places. Asking the places is not done here.
 """
 
 from __future__ import annotations
@@ -15,9 +15,15 @@ from whimbrel.model.errors import OutOfCapacity
 
 def choose(offers: Sequence[Offer]) -> Offer | None:
     """The offer to take, or None when none is feasible."""
+    return next(iter(ranked(offers)), None)
+
+
+def ranked(offers: Sequence[Offer]) -> list[Offer]:
+    """The feasible offers, best first: where nothing has to come first, cheapest first, then as given."""
     feasible = [offer for offer in offers if offer.feasible]
-    return min(
-        feasible, key=lambda offer: (offer.hourly_price is None, offer.hourly_price or 0.0), default=None
+    return sorted(
+        feasible,
+        key=lambda offer: (bool(offer.note), offer.hourly_price is None, offer.hourly_price or 0.0),
     )
 
 

@@ -8,7 +8,17 @@ import whimbrel
 from whimbrel.server import failures
 from whimbrel.server.limits import BodyLimit
 from whimbrel.server.metrics import Measured
-from whimbrel.server.routes import clusters, files, health, history, jobs, leftovers, places, requests
+from whimbrel.server.routes import (
+    clusters,
+    files,
+    health,
+    history,
+    jobs,
+    leftovers,
+    places,
+    requests,
+    volumes,
+)
 from whimbrel.server.services import Services
 
 
@@ -25,6 +35,6 @@ def create_app(services: Services) -> FastAPI:
     failures.install(app, services.home.log)
     app.add_middleware(BodyLimit)
     app.add_middleware(Measured, requests=services.metrics)  # the last one is the outermost
-    for module in (health, requests, clusters, jobs, files, places, history, leftovers):
+    for module in (health, requests, clusters, jobs, files, places, history, leftovers, volumes):
         app.include_router(module.router)
     return app

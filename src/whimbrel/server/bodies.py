@@ -67,6 +67,18 @@ class ReapBody(Body):
     tombstones: list[LeftoverBody]
 
 
+class VolumeBody(Body):
+    """A volume as its YAML says it."""
+
+    volume: dict[str, Any]
+
+
+class VolumeDeleteBody(Body):
+    """Delete a volume."""
+
+    purge: bool = False
+
+
 class CancelJobsBody(Body):
     """Which jobs; with neither, the newest that has not ended."""
 

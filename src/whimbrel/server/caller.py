@@ -22,6 +22,7 @@ class Caller:
     version: str
     kubeconfig: tuple[str, ...]
     idempotency_key: str | None
+    config: str = ""  # path of the configuration file that the client sees
     host: str = ""  # the machine that it runs on
 
 
@@ -31,11 +32,15 @@ async def caller_of(request: Request) -> Caller:
     for path in paths:
         if not os.path.isabs(path):
             raise InvalidTask("X-Whimbrel-Kubeconfig must hold absolute paths.")
+    config = request.headers.get("x-whimbrel-config", "")
+    if config and not os.path.isabs(config):
+        raise InvalidTask("X-Whimbrel-Config must be an absolute path.")
     return Caller(
         user=request.headers.get("x-whimbrel-user", "") or "unknown",
         version=request.headers.get("x-whimbrel-version", ""),
         kubeconfig=tuple(paths) or (os.path.expanduser("~/.kube/config"),),
         idempotency_key=_key(request.headers.get("idempotency-key")),
+        config=config,
         host=request.headers.get("x-whimbrel-host", "")[:253],
     )
 

@@ -32,6 +32,7 @@ from whimbrel.operations.lookout import look_out
 from whimbrel.operations.reaping import Reap
 from whimbrel.operations.retention import forget_what_is_old
 from whimbrel.operations.tools import Places, Tools
+from whimbrel.operations.volumes import ApplyVolume, DeleteVolume
 from whimbrel.requests.engine import Engine, Operation
 from whimbrel.runtime.pid1 import node_command
 from whimbrel.server.configs import Configs
@@ -70,6 +71,7 @@ class Services:
     engine: Engine
     jobs: Reconciler
     configuration: Callable[[], Awaitable[Config]]
+    configs: Configs
     metrics: Requests = field(default_factory=Requests)
     watchdog: Watchdog = field(default_factory=Watchdog)
     started_at: float = field(default_factory=time.time)
@@ -101,6 +103,8 @@ class Services:
             Down(tools),
             LocalUp(tools),
             LocalDown(tools),
+            ApplyVolume(tools),
+            DeleteVolume(tools),
             Reap(tools),
         ]
         server_id = f"{os.getpid()}-{uuid.uuid4().hex[:12]}"
@@ -120,6 +124,7 @@ class Services:
             engine=engine,
             jobs=jobs,
             configuration=configuration,
+            configs=configs,
         )
 
     async def start(self, broken: Callable[[str], None]) -> None:

@@ -14,6 +14,7 @@ from whimbrel.store.jobs import JobRow
 from whimbrel.store.requests import Event, Request
 from whimbrel.store.things import LedgerEntry
 from whimbrel.store.tombstones import Tombstone
+from whimbrel.store.volumes import VolumeRow
 
 _WAITING = (JobStatus.PENDING, JobStatus.STARTING)
 
@@ -44,6 +45,8 @@ def cluster(row: ClusterRow, counts: Mapping[JobStatus, int], guard: GuardView |
         },
         "last_error": row.last_error,
         "nodes": row.nodes,
+        "endpoints": row.endpoints,
+        "endpoints_at": row.endpoints_at,
         "infra_state": (guard or GuardView(state="closed")).to_wire(),
     }
 
@@ -79,6 +82,26 @@ def tombstone(row: Tombstone, ledger: Sequence[LedgerEntry]) -> dict[str, Any]:
             for entry in ledger
             if entry.state == "forgotten"
         ],
+    }
+
+
+def volume(row: VolumeRow, used_by: list[str]) -> dict[str, Any]:
+    """One volume, for `volumes ls`."""
+    return {
+        "name": row.name,
+        "status": row.status,
+        "phase": row.phase,
+        "infra": row.infra,
+        "namespace": row.namespace,
+        "claim": row.claim,
+        "size": row.spec.get("size"),
+        "access_mode": (row.spec.get("config") or {}).get("access_mode"),
+        "existing": bool(row.spec.get("use_existing")),
+        "used_by": used_by,
+        "user": row.user,
+        "created_at": row.created_at,
+        "observed_at": row.observed_at,
+        "last_error": row.last_error,
     }
 
 
@@ -134,6 +157,7 @@ def offer(row: Offer, *, chosen: bool) -> dict[str, Any]:
         "infra": row.infra,
         "feasible": row.feasible,
         "reason": row.reason,
+        "note": row.note,
         "cpus": shape.cpus if shape else None,
         "memory_gib": shape.memory_gib if shape else None,
         "accelerators": f"{shape.accelerator}:{shape.accelerator_count}"

@@ -47,6 +47,9 @@ class ClusterRow:
     fence: int
     lease_until: float | None
     namespace: str = ""
+    provision: JsonObject = field(default_factory=dict)
+    endpoints: list[JsonObject] = field(default_factory=list)
+    endpoints_at: float | None = None
     sent: JsonObject = field(default_factory=dict)
 
 
@@ -71,6 +74,7 @@ def add(
     autodown: bool = False,
     workspace: str = "default",
     namespace: str = "",
+    provision: Mapping[str, Any] | None = None,
     sent: Mapping[str, Any] | None = None,
 ) -> ClusterRow:
     """Record a cluster that is about to be created (INIT). Secret values of the task are blanked here."""
@@ -92,6 +96,7 @@ def add(
             autodown=autodown,
             workspace=workspace,
             namespace=namespace,
+            provision=dict(provision or {}),
             sent=dict(sent or {}),
             user=user,
             created_at=moment(now),
@@ -167,6 +172,11 @@ def observed(
     if status is ClusterStatus.DOWN:
         raise ValueError("a cluster becomes DOWN through `close`")
     _change(connection, uid, status=status, nodes=[dict(node) for node in nodes], observed_at=moment(now))
+
+
+def reached(connection: Connection, uid: str, *, endpoints: Sequence[Mapping[str, Any]], now: Moment) -> None:
+    """Where its ports were seen."""
+    _change(connection, uid, endpoints=[dict(one) for one in endpoints], endpoints_at=moment(now))
 
 
 def launched(

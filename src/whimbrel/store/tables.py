@@ -23,7 +23,7 @@ from sqlalchemy import (
     text,
 )
 
-REVISION = "0003"
+REVISION = "0004"
 
 metadata = MetaData(
     naming_convention={
@@ -227,6 +227,21 @@ clusters = Table(
         server_default="{}",
         doc="what came with the task: manifests of its files, names of its secrets",
     ),
+    Column(
+        "provision",
+        JSON(none_as_null=True),
+        nullable=False,
+        server_default="{}",
+        doc="Provision: how its nodes are made beside their shape; what is set later is for later clusters",
+    ),
+    Column(
+        "endpoints",
+        JSON(none_as_null=True),
+        nullable=False,
+        server_default="[]",
+        doc="[{port, url, note}] as last observed",
+    ),
+    Column("endpoints_at", Float(53), doc="age of the endpoints"),
     CheckConstraint("status IN ('INIT', 'UP', 'STOPPED', 'DOWN')", name="status"),
     CheckConstraint("(status = 'DOWN') = (closed_at IS NOT NULL)", name="closed_when_down"),
     CheckConstraint("(owner IS NULL) = (lease_until IS NULL)", name="lease_with_owner"),
@@ -239,6 +254,37 @@ Index(
     postgresql_where=text("status <> 'DOWN'"),
 )
 Index("clusters_name", clusters.c.name, clusters.c.created_at)
+
+volumes = Table(
+    "volumes",
+    metadata,
+    Column("uid", Text, primary_key=True, doc="this incarnation; goes into labels"),
+    Column("name", Text, nullable=False, doc="the user's; unique among volumes that are not GONE"),
+    Column(
+        "status", Text, nullable=False, doc="INTENDED before it is made, READY, DELETING, GONE; GONE is final"
+    ),
+    Column("infra", Text, nullable=False, doc="'k8s/CONTEXT'"),
+    Column("kubeconfig", JSON(none_as_null=True), nullable=False, doc="the paths that the client saw"),
+    Column("identity", Text, nullable=False, doc="what the context led to when it was made"),
+    Column("namespace", Text, nullable=False),
+    Column("claim", Text, nullable=False, doc="name of the PersistentVolumeClaim"),
+    Column("spec", JSON(none_as_null=True), nullable=False, doc="the volume as it was asked for"),
+    Column("phase", Text, nullable=False, server_default="", doc="of the claim, as last observed"),
+    Column("user", Text, nullable=False),
+    Column("created_at", Float(53), nullable=False),
+    Column("observed_at", Float(53), doc="age of the phase"),
+    Column("closed_at", Float(53), doc="set exactly when GONE"),
+    Column("last_error", JSON(none_as_null=True), doc="WhimError.to_wire() of what went wrong last"),
+    CheckConstraint("status IN ('INTENDED', 'READY', 'DELETING', 'GONE')", name="status"),
+    CheckConstraint("(status = 'GONE') = (closed_at IS NOT NULL)", name="closed_when_gone"),
+)
+Index(
+    "volumes_one_open_per_name",
+    volumes.c.name,
+    unique=True,
+    sqlite_where=text("status <> 'GONE'"),
+    postgresql_where=text("status <> 'GONE'"),
+)
 
 jobs = Table(
     "jobs",

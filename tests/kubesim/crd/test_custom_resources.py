@@ -8,8 +8,9 @@ import pytest
 
 from kubesim.apiserver.app import ApiServer
 from kubesim.schema.decode import convert
+from kubesim.schema.expressions import matches
 from kubesim.schema.structural import compile_schema, filled
-from kubesim.schema.structural_rules import matches, twins, violations
+from kubesim.schema.structural_rules import twins, violations
 from kubesim.schema.structural_types import custom_type
 from kubewire.client import Client
 from kubewire.errors import Invalid

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from kubesim.schema.cel import (
     object_of,
 )
 from kubesim.schema.cel.libraries import Authorizer, Decision
+from kubesim.schema.expressions import InvalidExpression, matches
 
 VARIABLES = {"self": DYN, "who": Kind("A")}
 SELF = {"x": 1, "d": 1.5, "m": {"a": 1, "b": 2}, "l": [3, 1, 2], "s": "Hello", "n": None, "e": []}
@@ -160,3 +162,97 @@ def test_the_authorizer_is_asked_with_all_that_was_said() -> None:
 def test_times_are_given_in_their_own_type() -> None:
     program = compile_("self.when.getFullYear() == 2024", VARIABLES)
     assert program.run({"self": {"when": datetime(2024, 5, 1, tzinfo=UTC)}})
+
+
+HOSTILE = [
+    "lists.range(100000).map(x, lists.range(100000)).size() > 0",
+    "lists.range(20000).distinct().size() > 0",
+    "sets.equivalent(lists.range(10000), lists.range(10000))",
+    "cel.bind(l, lists.range(30000), cel.bind(m, lists.range(30000), l.all(a, l == m)))",
+    "cel.bind(l, lists.range(30000), l.all(a, l.all(b, a == b || -1 in l || true)))",
+    '["x"]' + ".map(x, [x, x].join('x'))" * 60,
+    f'cel.bind(s, "{"a" * 5000}", lists.range(30000).map(a, s.findAll("a(?:.*b)?")).size() > 0)',
+]
+
+
+@pytest.mark.parametrize("expression", HOSTILE, ids=range(len(HOSTILE)))
+def test_no_expression_holds_the_processor_for_long(expression: str) -> None:
+    started = time.thread_time()
+    with pytest.raises(CelError, match="cost limit exceeded"):
+        compile_(expression, VARIABLES).run({"self": SELF}, Budget(10_000_000))
+    assert time.thread_time() - started < 0.5  # the limit is 0.1; one step may be under way
+
+
+def test_values_that_contain_themselves_many_times_are_not_compared_for_ever() -> None:
+    twice: Any = [1]
+    for _ in range(40):
+        twice = [twice, twice]
+    other: Any = [1]
+    for _ in range(40):
+        other = [other, other]
+    with pytest.raises(CelError, match="cost limit exceeded"):
+        compile_("self.a == self.b", VARIABLES).run({"self": {"a": twice, "b": other}})
+    with pytest.raises(CelError, match="cost limit exceeded"):
+        compile_("'%s'.format([self.a]) == ''", VARIABLES).run({"self": {"a": twice}})
+
+
+def test_the_time_of_a_budget_is_shared_by_its_expressions_and_stands_still_between_them() -> None:
+    budget = Budget(10_000_000, seconds=0.05)
+    program = compile_("lists.range(1000).all(x, x >= 0)", VARIABLES)
+    until = time.thread_time() + 0.1
+    while time.thread_time() < until:  # work of others
+        pass
+    assert program.run({"self": SELF}, budget) is True
+    many = compile_("lists.range(100000).all(x, x >= 0)", VARIABLES)
+    with pytest.raises(CelError, match="cost limit exceeded"):
+        many.run({"self": SELF}, budget)
+    with pytest.raises(CelError, match="cost limit exceeded"):
+        program.run({"self": SELF}, budget)
+
+
+@pytest.mark.parametrize("pattern", ["^(a+)+$", "(a|aa)+$", "^(([a-z])+.)+[A-Z]([a-z])+$", "(.*a){12}$"])
+def test_a_pattern_that_would_try_for_years_takes_no_time(pattern: str) -> None:
+    text = "a" * 5000 + "!"
+    started = time.thread_time()
+    assert compile_("self.t.matches(self.p)", VARIABLES).run({"self": {"t": text, "p": pattern}}) is False
+    assert matches(pattern, text) is False
+    assert time.thread_time() - started < 0.5
+
+
+@pytest.mark.parametrize(
+    ("pattern", "why"),
+    [
+        ("(", "missing closing ): `(`"),
+        ("a**", "invalid nested repetition operator: `**`"),
+        ("(?=a)", "invalid or unsupported Perl syntax: `(?=`"),
+        ("a{1001}", "invalid repeat count: `{1001}`"),
+        ("[z-a]", "invalid character class range: `z-a`"),
+    ],
+)
+def test_what_is_no_regular_expression_is_said_as_go_says_it(pattern: str, why: str) -> None:
+    with pytest.raises(InvalidExpression) as caught:
+        matches(pattern, "")
+    assert str(caught.value) == f"error parsing regexp: {why}"
+
+
+@pytest.mark.parametrize(
+    "expression",
+    [
+        f'int("{"9" * 5000}") > 0',
+        "timestamp(99999999999999999) > timestamp(0)",
+        'timestamp("0001-01-01T00:00:00Z").getFullYear("America/New_York") == 1',
+        'timestamp("2020-01-01T00:00:00Z").getFullYear("99:99") == 1',
+        'string(timestamp("0001-01-01T00:00:00+14:00")) == ""',
+        f'semver("1.2.{"9" * 5000}").major() == 1',
+        'base64.decode("é") == b""',
+        "self.m[self.l] == 1",
+    ],
+)
+def test_what_python_cannot_have_has_no_value_and_breaks_nothing(expression: str) -> None:
+    with pytest.raises(CelError):
+        value(expression)
+
+
+def test_lists_and_maps_are_keys_of_nothing() -> None:
+    assert value("self.l in self.m") is False
+    assert value("self.m[?self.l].hasValue()") is False

@@ -11,10 +11,12 @@ import pytest
 
 from kubewire.client import Client
 from kubewire.connection import Connection
+from kubewire.kubeconfig import in_cluster
 from whimbrel.infra.kubernetes import connection
 from whimbrel.infra.kubernetes.contexts import Contexts
 from whimbrel.infra.kubernetes.settings import KubernetesSettings
 from whimbrel.infra.registry import Infras
+from whimbrel.model.configreader import read_config
 from whimbrel.model.errors import ContextNotFound, KubeconfigInvalid
 
 from .fake_api import FakeApi
@@ -157,3 +159,42 @@ async def test_a_client_whose_kubeconfig_leads_elsewhere_is_closed_when_its_stre
     assert [api.closed for api in apis] == [True, True, True, False]
     assert not link._streams
     await link.aclose()
+
+
+# ------------------------------------------------------------ what the configuration allows
+
+
+async def test_k8s_means_the_allowed_contexts_in_their_order(kubeconfig: Path) -> None:
+    infras = Infras(["sh"])
+    config = read_config("kubernetes: {allowed_contexts: [gone, fake]}", "config.yaml")
+    assert await infras.candidates("k8s", [kubeconfig], config) == ["k8s/gone", "k8s/fake"]
+    assert await infras.candidates(None, [kubeconfig], config) == ["k8s/gone", "k8s/fake"]
+    assert await infras.known([kubeconfig], config) == ["k8s/gone", "k8s/fake"]
+    everything = read_config("kubernetes: {allowed_contexts: all}", "config.yaml")
+    assert await infras.candidates("k8s", [kubeconfig], everything) == ["k8s/fake"]
+
+
+async def test_a_context_that_is_not_allowed_is_refused_with_the_file_that_says_so(kubeconfig: Path) -> None:
+    config = read_config("kubernetes: {allowed_contexts: [other]}", "config.yaml")
+    with pytest.raises(
+        ContextNotFound, match=r"k8s/fake is not among the contexts that config.yaml allows \(other\)"
+    ):
+        await Infras(["sh"]).candidates("k8s/fake", [kubeconfig], config)
+
+
+async def test_in_a_pod_there_is_a_context_more_which_is_the_current_one_without_a_kubeconfig(
+    tmp_path: Path, kubeconfig: Path
+) -> None:
+    account = tmp_path / "serviceaccount"
+    account.mkdir()
+    for name, text in (("token", "secret"), ("namespace", "research"), ("ca.crt", "")):
+        (account / name).write_text(text)
+    environ = {"KUBERNETES_SERVICE_HOST": "10.0.0.1", "KUBERNETES_SERVICE_PORT": "443"}
+    alone = Contexts([tmp_path / "none"], pod=lambda: in_cluster(environ, account))
+    assert (await alone.names(), await alone.current()) == (["in-cluster"], "in-cluster")
+    found = await alone.connection("in-cluster")
+    assert (found.server, found.namespace) == ("https://10.0.0.1:443", "research")
+    both = Contexts([kubeconfig], pod=lambda: in_cluster(environ, account))
+    assert (await both.names(), await both.current()) == (["fake", "in-cluster"], "fake")
+    outside = Contexts([kubeconfig], pod=lambda: in_cluster({}, account))
+    assert await outside.names() == ["fake"]

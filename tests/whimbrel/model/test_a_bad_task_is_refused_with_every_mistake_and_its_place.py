@@ -39,7 +39,7 @@ def test_the_issues_example_reads_as_it_should(tmp_path: Path) -> None:
 
 def test_all_mistakes_are_told_at_once_in_the_order_of_the_file(tmp_path: Path) -> None:
     error = refusal(
-        "num_nodes: '2'\nworkdir: nowhere\nresources:\n  cpu: 4\n  ports: 80\nsecrets:\n  T:\nrun: [a]\n",
+        "num_nodes: '2'\nworkdir: nowhere\nresources:\n  cpu: 4\n  ports: 80x\nsecrets:\n  T:\nrun: [a]\n",
         tmp_path,
     )
     lines = error.message.splitlines()
@@ -48,7 +48,7 @@ def test_all_mistakes_are_told_at_once_in_the_order_of_the_file(tmp_path: Path) 
         "task.yaml:1:12",
         "task.yaml:2:10",
         "task.yaml:4:3",
-        "task.yaml:5:3",
+        "task.yaml:5:10",
         "task.yaml:7:5",
         "task.yaml:8:6",
     ]

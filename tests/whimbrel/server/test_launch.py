@@ -301,3 +301,61 @@ def test_files_are_synced_copied_up_and_copied_down(server: Server, tmp_path: Pa
         list(server.http.download("/api/v1/clusters/c1/files?path=nothing"))
     with pytest.raises(InvalidTask, match="does not have the file"):
         server.output_raises(server.launch("c1", "true", files={"workdir": "0" * 64, "mounts": {}}))
+
+
+def test_a_place_that_has_no_room_after_all_is_passed_over(server: Server) -> None:
+    (server.world.add("one") / "full").touch()
+    server.world.add("two")
+    request = server.launch("c1", "echo here")
+    server.output_of(request)
+    assert server.get("clusters")["clusters"][0]["infra"] == "k8s/two"
+    server.until_events(request, "k8s/one is passed over: k8s/one: no machine took its nodes within 60 s.")
+    server.until_events(request, "trying k8s/two")
+    assert server.logs("c1")[0] == "here\n"
+
+
+def test_where_no_place_has_room_each_is_named_with_its_reason(server: Server) -> None:
+    for name in ("one", "two"):
+        (server.world.add(name) / "full").touch()
+    with pytest.raises(OutOfCapacity) as refused:
+        server.output_raises(server.launch("c1", "echo here"))
+    assert [line.split()[0] for line in refused.value.message.splitlines()[1:]] == ["k8s/one", "k8s/two"]
+    (cluster,) = server.get("clusters")["clusters"]
+    assert cluster["infra"] == "k8s/two", "the last record stays: the same command carries on"
+
+
+def test_a_place_that_the_task_names_is_not_left(server: Server) -> None:
+    (server.world.add("one") / "full").touch()
+    server.world.add("two")
+    with pytest.raises(OutOfCapacity, match="k8s/one: no machine"):
+        server.output_raises(server.launch("c1", "true", resources={"infra": "k8s/one"}))
+    assert server.get("clusters")["clusters"][0]["infra"] == "k8s/one"
+
+
+def test_a_place_that_dies_while_the_nodes_are_made_is_passed_over_and_leaves_a_tombstone(
+    server: Server,
+) -> None:
+    one = server.world.add("one")
+    server.world.add("two")
+    (one / "hold").touch()
+    request = server.launch("c1", "echo here", num_nodes=2)
+    server.until_events(request, "waiting for the nodes")
+    (one / "fault").write_text("refused")
+    (one / "hold").unlink()
+    server.output_of(request)
+    assert server.get("clusters")["clusters"][0]["infra"] == "k8s/two"
+    server.until_events(request, "what was made in k8s/one was not seen gone")
+
+
+def test_a_launch_that_was_passed_on_is_carried_on_after_a_crash(server: Server) -> None:
+    (server.world.add("one") / "full").touch()
+    two = server.world.add("two")
+    (two / "hold").touch()
+    request = server.launch("c1", "echo here")
+    server.until_events(request, "waiting for the nodes")
+    server.kill()
+    (two / "hold").unlink()
+    server.start()
+    server.output_of(request)
+    assert server.get("clusters")["clusters"][0]["infra"] == "k8s/two"
+    assert (two / "made.log").read_text().count("\n") == 1

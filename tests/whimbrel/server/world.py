@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from whimbrel.infra.base import (
+    NO_PROVISION,
     Check,
     ClusterSpec,
     Infra,
@@ -32,7 +33,9 @@ from whimbrel.infra.base import (
     moved,
 )
 from whimbrel.infra.guard import GuardView
-from whimbrel.model.errors import ContextNotFound, NodeLost, Unreachable
+from whimbrel.infra.provision import Provision
+from whimbrel.model.config import Config
+from whimbrel.model.errors import ContextNotFound, NodeLost, OutOfCapacity, Unreachable
 from whimbrel.model.names import node_name
 from whimbrel.operations.tools import Local, Paths
 
@@ -63,14 +66,14 @@ class World:
             )
         return FakeInfra(infra, self.root / infra.removeprefix("k8s/"))
 
-    async def candidates(self, wanted: str | None, kubeconfig: Paths) -> Sequence[str]:
+    async def candidates(self, wanted: str | None, kubeconfig: Paths, config: Config) -> Sequence[str]:
         if wanted in (None, "k8s"):
             return self.names()
         if wanted == "local":
             return ["k8s/kubesim-local"]
         return [(await self.get(wanted or "", kubeconfig)).name]
 
-    async def known(self, kubeconfig: Paths) -> Sequence[str]:
+    async def known(self, kubeconfig: Paths, config: Config) -> Sequence[str]:
         return self.names()
 
     def views(self) -> Mapping[str, GuardView]:
@@ -150,7 +153,7 @@ class FakeInfra:
             return Check(infra=self.name, usable=False, reason=error.message, remedy=error.remedy or "")
         return Check(infra=self.name, usable=True, identity=await self.identity(), nodes=1, cpus=8)
 
-    async def offer(self, num_nodes: int, shape: NodeShape) -> Offer:
+    async def offer(self, num_nodes: int, shape: NodeShape, provision: Provision = NO_PROVISION) -> Offer:
         await self._answer()
         if shape.cpus > 8:
             reason = f"no node has {shape.cpus:g} CPUs; the largest has 8"
@@ -174,6 +177,9 @@ class FakeInfra:
         ]
 
     async def ensure(self, spec: ClusterSpec, progress: Progress, timeout: float) -> Observation:
+        if (self._directory / "full").exists():
+            patience = spec.provision.patience or timeout
+            raise OutOfCapacity(f"{self.name}: no machine took its nodes within {patience:g} s.")
         for rank in range(spec.num_nodes):
             await self._answer()
             if (self._directory / "stuck").exists():

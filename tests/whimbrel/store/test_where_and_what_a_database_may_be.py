@@ -143,7 +143,7 @@ down_revision = "{REVISION}"
 
 
 def upgrade() -> None:
-    op.create_table("volumes", sa.Column("id", sa.Text(), primary_key=True))
+    op.create_table("workspaces", sa.Column("id", sa.Text(), primary_key=True))
     FAIL
 """
 
@@ -154,7 +154,7 @@ def next_revision(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     shutil.copytree(schema.MIGRATIONS, tmp_path / "migrations", ignore=shutil.ignore_patterns("__pycache__"))
     monkeypatch.setattr(schema, "MIGRATIONS", tmp_path / "migrations")
     monkeypatch.setattr(schema, "REVISION", NEXT)
-    return tmp_path / "migrations" / "versions" / f"{NEXT}_volumes.py"
+    return tmp_path / "migrations" / "versions" / f"{NEXT}_workspaces.py"
 
 
 def test_a_database_that_is_behind_is_migrated_when_it_is_opened(
@@ -167,7 +167,7 @@ def test_a_database_that_is_behind_is_migrated_when_it_is_opened(
     Store.open(tmp_path / "state.db").close()
     with sqlite3.connect(tmp_path / "state.db") as other:
         assert other.execute("SELECT version_num FROM alembic_version").fetchall() == [(NEXT,)]
-        assert other.execute("SELECT count(*) FROM volumes").fetchall() == [(0,)]
+        assert other.execute("SELECT count(*) FROM workspaces").fetchall() == [(0,)]
     other.close()
 
 
@@ -182,5 +182,5 @@ def test_a_migration_that_fails_leaves_the_old_schema(
         Store.open(tmp_path / "state.db")
     with sqlite3.connect(tmp_path / "state.db") as other:
         assert other.execute("SELECT version_num FROM alembic_version").fetchall() == [(REVISION,)]
-        assert other.execute("SELECT 1 FROM sqlite_master WHERE name = 'volumes'").fetchall() == []
+        assert other.execute("SELECT 1 FROM sqlite_master WHERE name = 'workspaces'").fetchall() == []
     other.close()

@@ -4,6 +4,8 @@ quotas, policies and webhooks."""
 from __future__ import annotations
 
 from kubesim.apiserver.admission.base import Admission, Plugin
+from kubesim.apiserver.admission.certificates import Requestors
+from kubesim.apiserver.admission.ingressclass import DefaultIngressClass
 from kubesim.apiserver.admission.lifecycle import NamespaceLifecycle
 from kubesim.apiserver.admission.limitrange import LimitDefaults, LimitRanges
 from kubesim.apiserver.admission.mutating import MutatingPolicies
@@ -12,6 +14,7 @@ from kubesim.apiserver.admission.podsecurity import PodSecurity
 from kubesim.apiserver.admission.policies import ValidatingPolicies
 from kubesim.apiserver.admission.priority import Priority
 from kubesim.apiserver.admission.quota import Quotas
+from kubesim.apiserver.admission.runtimeclass import RuntimeClasses
 from kubesim.apiserver.admission.serviceaccount import ServiceAccounts
 from kubesim.apiserver.admission.storageclass import DefaultStorageClass
 from kubesim.apiserver.admission.tolerations import DefaultTolerations
@@ -29,6 +32,9 @@ def default_admission(*late: Plugin) -> Admission:
             Priority(),
             DefaultTolerations(),
             DefaultStorageClass(),
+            RuntimeClasses(),
+            DefaultIngressClass(),
+            Requestors(),
         ),
         (Quotas(),),
         hooks=(MutatingPolicies(), MutatingWebhooks()),

@@ -13,7 +13,7 @@ from kubesim import errors
 from kubesim.apiserver.admission.base import Attempt
 from kubesim.apiserver.admission.matching import namespace_of
 from kubesim.apiserver.auth import user_info
-from kubesim.apiserver.patch.jsonpatch import json_patch
+from kubesim.apiserver.patch.jsonpatch import Copies, json_patch
 from kubesim.apiserver.requests import JsonObject
 from kubesim.errors import StatusError, quoted
 from kubesim.schema.registry import ResourceType
@@ -166,9 +166,10 @@ def patched(document: JsonObject, said: Verdict) -> Any:
 
 def apply_operations(document: Any, operations: list[Any]) -> Any:
     """Raises StatusError 500 with the operation that does not fit."""
+    copies = Copies()
     for operation in operations:
         try:
-            document = json_patch(document, [operation])
+            document = json_patch(document, [operation], copies)
         except StatusError:
             raise errors.internal(_unfit(operation)) from None
     return document

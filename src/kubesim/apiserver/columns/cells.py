@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from kubesim.apiserver.columns.values import (
@@ -40,12 +41,15 @@ def external_ip(obj: JsonObject, moment: Moment) -> str:
     if spec.get("type") == "ExternalName":
         return str(spec.get("externalName", ""))
     if spec.get("type") == "LoadBalancer":
-        given = [
-            one.get("ip") or one.get("hostname", "")
-            for one in at(obj, "status", "loadBalancer", "ingress", default=())
-        ]
-        return joined([*given, *addresses]) or "<pending>"
+        return joined([*_balancers(obj), *addresses]) or "<pending>"
     return joined(addresses) or NONE
+
+
+def _balancers(obj: JsonObject) -> list[str]:
+    """The addresses of a load balancer, each once and in order."""
+    listed = at(obj, "status", "loadBalancer", "ingress", default=())
+    given = {one.get("ip") or one.get("hostname", "") for one in listed}
+    return sorted(given - {""})
 
 
 def ports(obj: JsonObject, moment: Moment) -> str:
@@ -228,7 +232,9 @@ def slice_ports(obj: JsonObject, moment: Moment) -> str:
     listed = obj.get("ports")
     if not listed:
         return UNSET
-    return _some([str(port["port"]) if port.get("port") is not None else "*" for port in listed])
+    return _some(
+        [str(port["port"]) if port.get("port") is not None else port.get("name", "*") for port in listed]
+    )
 
 
 def slice_endpoints(obj: JsonObject, moment: Moment) -> str:
@@ -237,17 +243,35 @@ def slice_endpoints(obj: JsonObject, moment: Moment) -> str:
 
 
 def ingress_hosts(obj: JsonObject, moment: Moment) -> str:
-    hosts = [rule.get("host") for rule in at(obj, "spec", "rules", default=())]
-    return _some([host for host in hosts if host]) if any(hosts) else "*"
+    rules = at(obj, "spec", "rules", default=())
+    hosts = [rule["host"] for rule in rules if rule.get("host")]
+    if not hosts:
+        return "*"
+    shown = ",".join(hosts[:3])
+    # Rules without a host count as well, once three hosts are listed: the real server counts so.
+    listed = next((at_ + 1 for at_ in range(len(rules)) if _hosts_in(rules[: at_ + 1]) == 3), len(rules))
+    return f"{shown} + {len(rules) - 3} more..." if len(rules) > listed else shown
+
+
+def _hosts_in(rules: Sequence[JsonObject]) -> int:
+    return sum(1 for rule in rules if rule.get("host"))
 
 
 def ingress_address(obj: JsonObject, moment: Moment) -> str:
-    listed = at(obj, "status", "loadBalancer", "ingress", default=())
-    return joined([one.get("ip") or one.get("hostname", "") for one in listed])
+    return joined(_balancers(obj))
 
 
 def ingress_ports(obj: JsonObject, moment: Moment) -> str:
     return "80, 443" if at(obj, "spec", "tls") else "80"
+
+
+def class_parameters(obj: JsonObject, moment: Moment) -> str:
+    """The parameters of an ingress class: `kind.group/name`."""
+    ref = at(obj, "spec", "parameters", default=None)
+    if ref is None:
+        return NONE
+    kind = f"{ref['kind']}.{ref['apiGroup']}" if ref.get("apiGroup") is not None else ref["kind"]
+    return f"{kind}/{ref['name']}"
 
 
 # Storage
@@ -291,6 +315,34 @@ def quota(section: str) -> Any:
         )
 
     return cell
+
+
+def param_kind(obj: JsonObject, moment: Moment) -> str:
+    kind = at(obj, "spec", "paramKind", default=None)
+    return UNSET if kind is None else f"{kind.get('apiVersion', '')}/{kind.get('kind', '')}"
+
+
+def param_reference(obj: JsonObject, moment: Moment) -> str:
+    """What a binding takes its parameters from; without a namespace it may be any."""
+    ref = at(obj, "spec", "paramRef", default={})
+    if ref.get("name"):
+        return f"{ref.get('namespace') or '*'}/{ref['name']}"
+    if ref.get("selector") is None:
+        return UNSET
+    return go_selector(ref["selector"])
+
+
+def go_selector(selector: JsonObject) -> str:
+    """A label selector as Go's generated String() shows it."""
+    labels = selector.get("matchLabels") or {}
+    shown = "".join(f"{key}: {labels[key]}," for key in sorted(labels))
+    terms = "".join(
+        f"LabelSelectorRequirement{{Key:{one['key']},Operator:{one['operator']},"
+        f"Values:[{' '.join(one.get('values') or ())}],}},"
+        for one in selector.get("matchExpressions") or ()
+    )
+    listed = f"[]LabelSelectorRequirement{{{terms}}}"
+    return f"&LabelSelector{{MatchLabels:map[string]string{{{shown}}},MatchExpressions:{listed},}}"
 
 
 def subjects(kind: str) -> Any:
@@ -341,7 +393,7 @@ def _metric(metric: JsonObject, current: JsonObject) -> str:
 
 def signing_condition(obj: JsonObject, moment: Moment) -> str:
     kinds = {one["type"] for one in at(obj, "status", "conditions", default=())}
-    words = [kind for kind in ("Approved", "Denied") if kind in kinds] or ["Pending"]
+    words = [next((kind for kind in ("Denied", "Approved") if kind in kinds), "Pending")]
     if "Failed" in kinds:
         words.append("Failed")
     if at(obj, "status", "certificate"):

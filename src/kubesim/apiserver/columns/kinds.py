@@ -5,49 +5,32 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from kubesim.apiserver.columns import cells, pods
-from kubesim.apiserver.columns.column import AGE, CREATED, NAME, Cell, Column
+from kubesim.apiserver.columns.column import (
+    AGE,
+    CREATED,
+    NAME,
+    Cell,
+    Column,
+    flag,
+    integer,
+    number,
+    size,
+    switch,
+    text,
+    wide,
+)
+from kubesim.apiserver.columns.infrastructure import INFRASTRUCTURE
 from kubesim.apiserver.columns.values import (
     NONE,
     UNSET,
     Moment,
     at,
-    boolean,
     container_images,
     container_names,
     pod_template,
 )
 from kubesim.apiserver.selectors import shown_labels, shown_selector
 from kubesim.errors import JsonObject
-
-
-def text(*path: str, empty: str = "") -> Cell:
-    """A cell that shows the value at a path."""
-    return lambda obj, moment: str(at(obj, *path, default=empty) or empty)
-
-
-def number(*path: str) -> Cell:
-    return lambda obj, moment: int(at(obj, *path, default=0))
-
-
-def size(*path: str) -> Cell:
-    """A cell that counts what is at a path."""
-    return lambda obj, moment: len(at(obj, *path, default=()))
-
-
-def switch(*path: str) -> Cell:
-    return lambda obj, moment: boolean(at(obj, *path, default=None))
-
-
-def flag(*path: str) -> Cell:
-    return lambda obj, moment: bool(at(obj, *path, default=False))
-
-
-def wide(title: str, cell: Cell, kind: str = "string") -> Column:
-    return Column(title, cell, type=kind, priority=1)
-
-
-def integer(title: str, cell: Cell) -> Column:
-    return Column(title, cell, type="integer")
 
 
 def _names(obj: JsonObject, moment: Moment) -> str:
@@ -132,9 +115,23 @@ _EVENT = (
     wide("Source", cells.event_source),
     Column("Message", cells.event_message),
     wide("First Seen", cells.event_first),
-    wide("Count", cells.event_count, "integer"),
+    wide("Count", cells.event_count),
     Column("Name", NAME.cell, format="name", priority=1),
 )
+_POLICY_BINDING = (
+    NAME,
+    Column("PolicyName", text("spec", "policyName")),
+    Column("ParamRef", cells.param_reference),
+    AGE,
+)
+
+
+def _policy(counted: str) -> Sequence[Column]:
+    """An admission policy: how many rules it has, and what they take as parameters."""
+    count = integer(counted, size("spec", counted.lower()))
+    return (NAME, count, Column("ParamKind", cells.param_kind), AGE)
+
+
 _WEBHOOKS = (NAME, integer("Webhooks", size("webhooks")), AGE)
 
 _CORE: dict[str, Sequence[Column]] = {
@@ -246,7 +243,7 @@ _GROUPED: dict[tuple[str, str], Sequence[Column]] = {
     ("apps", "ControllerRevision"): (
         NAME,
         Column("Controller", _controller),
-        integer("Revision", number("revision")),
+        Column("Revision", number("revision")),
         AGE,
     ),
     ("batch", "Job"): (
@@ -284,12 +281,12 @@ _GROUPED: dict[tuple[str, str], Sequence[Column]] = {
         Column("Reference", cells.scale_target),
         Column("Targets", cells.scale_metrics),
         Column("MinPods", text("spec", "minReplicas", empty=UNSET)),
-        integer("MaxPods", number("spec", "maxReplicas")),
-        integer("Replicas", number("status", "currentReplicas")),
+        Column("MaxPods", number("spec", "maxReplicas")),
+        Column("Replicas", number("status", "currentReplicas")),
         AGE,
     ),
     ("autoscaling", "Scale"): (
-        NAME,
+        Column("Name", NAME.cell),
         integer("Desired", number("spec", "replicas")),
         integer("Available", number("status", "replicas")),
         AGE,
@@ -305,7 +302,7 @@ _GROUPED: dict[tuple[str, str], Sequence[Column]] = {
     ("networking.k8s.io", "IngressClass"): (
         NAME,
         Column("Controller", text("spec", "controller")),
-        Column("Parameters", text("spec", "parameters", "name", empty=NONE)),
+        Column("Parameters", cells.class_parameters),
         AGE,
     ),
     ("networking.k8s.io", "NetworkPolicy"): (NAME, Column("Pod-Selector", _pod_selector), AGE),
@@ -325,7 +322,7 @@ _GROUPED: dict[tuple[str, str], Sequence[Column]] = {
         Column("Provisioner", text("provisioner")),
         Column("ReclaimPolicy", text("reclaimPolicy", empty="Delete")),
         Column("VolumeBindingMode", text("volumeBindingMode", empty="Immediate")),
-        Column("AllowVolumeExpansion", flag("allowVolumeExpansion"), type="boolean"),
+        Column("AllowVolumeExpansion", flag("allowVolumeExpansion")),
         AGE,
     ),
     ("storage.k8s.io", "CSINode"): (NAME, integer("Drivers", size("spec", "drivers")), AGE),
@@ -339,18 +336,10 @@ _GROUPED: dict[tuple[str, str], Sequence[Column]] = {
     ("node.k8s.io", "RuntimeClass"): (NAME, Column("Handler", text("handler")), AGE),
     ("admissionregistration.k8s.io", "MutatingWebhookConfiguration"): _WEBHOOKS,
     ("admissionregistration.k8s.io", "ValidatingWebhookConfiguration"): _WEBHOOKS,
-    ("admissionregistration.k8s.io", "ValidatingAdmissionPolicy"): (
-        NAME,
-        integer("Validations", size("spec", "validations")),
-        Column("ParamKind", text("spec", "paramKind", "kind", empty=UNSET)),
-        AGE,
-    ),
-    ("admissionregistration.k8s.io", "ValidatingAdmissionPolicyBinding"): (
-        NAME,
-        Column("PolicyName", text("spec", "policyName")),
-        Column("ParamRef", text("spec", "paramRef", "name", empty=UNSET)),
-        AGE,
-    ),
+    ("admissionregistration.k8s.io", "ValidatingAdmissionPolicy"): _policy("Validations"),
+    ("admissionregistration.k8s.io", "ValidatingAdmissionPolicyBinding"): _POLICY_BINDING,
+    ("admissionregistration.k8s.io", "MutatingAdmissionPolicy"): _policy("Mutations"),
+    ("admissionregistration.k8s.io", "MutatingAdmissionPolicyBinding"): _POLICY_BINDING,
     ("certificates.k8s.io", "CertificateSigningRequest"): (
         NAME,
         AGE,
@@ -370,4 +359,5 @@ _GROUPED: dict[tuple[str, str], Sequence[Column]] = {
 COLUMNS: dict[tuple[str, str], Sequence[Column]] = {
     **{("", kind): columns for kind, columns in _CORE.items()},
     **_GROUPED,
+    **INFRASTRUCTURE,
 }

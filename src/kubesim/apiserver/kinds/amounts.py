@@ -23,7 +23,7 @@ def _overcommits(name: str) -> bool:
     return name in STANDARD or ("/" not in name and not name.startswith(_HUGE))
 
 
-def _name_errors(name: str, path: str) -> list[FieldError]:
+def container_name_errors(name: str, path: str) -> list[FieldError]:
     found = [invalid_value(path, name, why) for why in qualified_name(name)]
     if not found and "/" not in name and name not in STANDARD and not name.startswith(_HUGE):
         found.append(invalid_value(path, name, "must be a standard resource for containers"))
@@ -64,7 +64,7 @@ def container_resources(resources: JsonObject, path: str) -> list[FieldError]:
     for kind, amounts in (("limits", limits), ("requests", requests)):
         for name, text in amounts.items():
             here = f"{path}.{kind}[{name}]"
-            found += _name_errors(name, here) + amount_errors(name, text, here)
+            found += container_name_errors(name, here) + amount_errors(name, text, here)
     for name, text in requests.items():
         found += _limit_errors(name, text, limits, path)
     names = {*limits, *requests}
@@ -76,7 +76,9 @@ def container_resources(resources: JsonObject, path: str) -> list[FieldError]:
 def quality_of_service(spec: JsonObject) -> str:
     """Guaranteed, Burstable or BestEffort: only cpu and memory count."""
     guaranteed, anything = True, False
-    for one in (*(spec.get("containers") or ()), *(spec.get("initContainers") or ())):
+    own = spec.get("resources") or {}
+    holders = [*(spec.get("containers") or ()), *(spec.get("initContainers") or ())]
+    for one in [spec] if own.get("requests") or own.get("limits") else holders:
         resources = one.get("resources") or {}
         limits, requests = resources.get("limits") or {}, resources.get("requests") or {}
         for name in ("cpu", "memory"):

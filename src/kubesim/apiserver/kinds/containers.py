@@ -7,6 +7,8 @@ from collections.abc import Collection, Mapping
 from typing import Any
 
 from kubesim.apiserver.kinds.amounts import container_resources
+from kubesim.apiserver.kinds.mounts import devices, mounts
+from kubesim.apiserver.kinds.pod_security import container_context
 from kubesim.errors import (
     FieldError,
     JsonObject,
@@ -20,7 +22,6 @@ from kubesim.errors import (
 from kubesim.schema.meta import config_key, dns_label, dns_subdomain, port_name, qualified_name
 
 PORT_RANGE = "must be between 1 and 65535, inclusive"
-ID_RANGE = "must be between 0 and 2147483647, inclusive"
 _NEGATIVE = "must be greater than or equal to 0"
 ONE_AT_A_TIME = "may not have more than one field specified at a time"
 PROTOCOLS = ("SCTP", "TCP", "UDP")
@@ -128,14 +129,39 @@ def resource_reference(ref: JsonObject, path: str, *, volume: bool = False) -> l
             for name in ("cpu", "ephemeral-storage", "memory")
         ]
         return [not_supported(f"{path}.resource", resource, known)]
-    return []
+    return _divisor(ref.get("divisor"), resource, f"{path}.divisor")
+
+
+_BYTES = "1, 1k, 1M, 1G, 1T, 1P, 1E, 1Ki, 1Mi, 1Gi, 1Ti, 1Pi, 1Ei"
+_SIZES = {"memory": "memory", "ephemeral-storage": "local ephemeral storage"}
+
+
+def _divisor(divisor: Any, resource: str, path: str) -> list[FieldError]:
+    """What the amount is counted in: units that are usual for the resource."""
+    if divisor in (None, "0", 0):
+        return []
+    name = resource.partition(".")[2]
+    if name == "cpu":
+        wrong, why = (
+            divisor not in ("1m", "1"),
+            "only divisor's values 1m and 1 are supported with the cpu resource",
+        )
+    else:
+        wrong = divisor not in _BYTES.split(", ")
+        why = (
+            f"only divisor's values {_BYTES} are supported with the {_SIZES.get(name, 'hugepages')} resource"
+        )
+    return [invalid_value(path, resource, why)] if wrong else []
 
 
 def key_reference(ref: JsonObject, path: str) -> list[FieldError]:
     """A key of a ConfigMap or Secret."""
+    found = [
+        invalid_value(f"{path}.name", ref.get("name", ""), why) for why in dns_subdomain(ref.get("name", ""))
+    ]
     if not ref["key"]:
-        return [required(f"{path}.key")]
-    return [invalid_value(f"{path}.key", ref["key"], why) for why in config_key(ref["key"])]
+        return [*found, required(f"{path}.key")]
+    return found + [invalid_value(f"{path}.key", ref["key"], why) for why in config_key(ref["key"])]
 
 
 def _value_from(variable: JsonObject, path: str) -> list[FieldError]:
@@ -185,9 +211,9 @@ def _env_from(sources: list[JsonObject], path: str) -> list[FieldError]:
             else:
                 found.extend(invalid_value(f"{here}.{kind}.name", name, why) for why in dns_subdomain(name))
         if not kinds:
-            found.append(invalid_value(here, "", "must specify one of: `configMapRef` or `secretRef`"))
+            found.append(invalid_value(path, "", "must specify one of: `configMapRef` or `secretRef`"))
         elif len(kinds) > 1:
-            found.append(invalid_value(here, "", ONE_AT_A_TIME))
+            found.append(invalid_value(path, "", ONE_AT_A_TIME))
     return found
 
 
@@ -209,7 +235,7 @@ def _http_get(action: JsonObject, path: str) -> list[FieldError]:
 _HANDLERS = ("exec", "httpGet", "tcpSocket", "grpc", "sleep")
 
 
-def _handler(handler: JsonObject, path: str) -> list[FieldError]:
+def _handler(handler: JsonObject, path: str, grace: int | None) -> list[FieldError]:
     found: list[FieldError] = []
     kinds = [kind for kind in _HANDLERS if kind in handler]
     why = "may not specify more than 1 handler type"
@@ -226,6 +252,9 @@ def _handler(handler: JsonObject, path: str) -> list[FieldError]:
         found += port_or_name(action["port"], f"{here}.port")
     elif kind == "grpc":
         found += port_number(action["port"], f"{here}.port")
+    elif kind == "sleep" and grace is not None and not 0 <= action["seconds"] <= grace:
+        why = f"must be non-negative and less than terminationGracePeriodSeconds ({grace})"
+        found.append(invalid_value(here, action["seconds"], why))
     return found
 
 
@@ -237,7 +266,7 @@ def _probe(container: JsonObject, name: str, path: str) -> list[FieldError]:
     if probe is None:
         return []
     here = f"{path}.{name}"
-    found = _handler(probe, here)
+    found = _handler(probe, here, None)
     for count in _COUNTS:
         if probe.get(count, 0) < 0:
             found.append(invalid_value(f"{here}.{count}", probe[count], _NEGATIVE))
@@ -255,59 +284,27 @@ def _probe(container: JsonObject, name: str, path: str) -> list[FieldError]:
     return found
 
 
-def _lifecycle(lifecycle: JsonObject, path: str) -> list[FieldError]:
+def _lifecycle(lifecycle: JsonObject, path: str, grace: int | None) -> list[FieldError]:
     found: list[FieldError] = []
     for hook in ("postStart", "preStop"):
         if hook in lifecycle:
-            found += _handler(lifecycle[hook], f"{path}.{hook}")
+            found += _handler(lifecycle[hook], f"{path}.{hook}", grace)
     return found
 
 
-def _sub_path(mount: JsonObject, key: str, path: str) -> list[FieldError]:
-    value = mount.get(key)
-    if not value:
-        return []
-    if value.startswith("/"):
-        return [invalid_value(f"{path}.{key}", value, "must be a relative path")]
-    if ".." in value.split("/"):
-        return [invalid_value(f"{path}.{key}", value, "must not contain '..'")]
-    return []
-
-
-def _mounts(container: JsonObject, volumes: Mapping[str, JsonObject], path: str) -> list[FieldError]:
+def _resize_policy(container: JsonObject, path: str) -> list[FieldError]:
     found: list[FieldError] = []
-    paths: set[str] = set()
-    for at, mount in enumerate(container.get("volumeMounts", ())):
-        here = f"{path}.volumeMounts[{at}]"
-        name, place = mount["name"], mount["mountPath"]
-        if not name:
-            found.append(required(f"{here}.name"))
-        elif name not in volumes:
-            found.append(value_not_found(f"{here}.name", name))
-        if not place:
-            found.append(required(f"{here}.mountPath"))
-        elif place in paths:
-            found.append(invalid_value(f"{here}.mountPath", place, "must be unique"))
-        paths.add(place)
-        found += _sub_path(mount, "subPath", here) + _sub_path(mount, "subPathExpr", here)
-        if mount.get("subPath") and mount.get("subPathExpr"):
-            why = "subPathExpr and subPath are mutually exclusive"
-            found.append(invalid_value(f"{here}.subPathExpr", mount["subPathExpr"], why))
-    return found
-
-
-def _security(security: JsonObject, path: str) -> list[FieldError]:
-    found: list[FieldError] = []
-    for key in ("runAsUser", "runAsGroup"):
-        value = security.get(key)
-        if value is not None and not 0 <= value < 2**31:
-            found.append(invalid_value(f"{path}.{key}", value, ID_RANGE))
-    mount = security.get("procMount")
-    if mount is not None and mount not in ("Default", "Unmasked"):
-        found.append(not_supported(f"{path}.procMount", mount, ("Default", "Unmasked")))
-    if security.get("allowPrivilegeEscalation") is False and security.get("privileged"):
-        why = "cannot set `allowPrivilegeEscalation` to false and `privileged` to true"
-        found.append(invalid_value(path, security, why))
+    seen: set[str] = set()
+    for at, one in enumerate(container.get("resizePolicy", ())):
+        name, policy = one["resourceName"], one["restartPolicy"]
+        if name in seen:
+            found.append(duplicate(f"{path}[{at}]", name))
+        seen.add(name)
+        for value, known in ((name, ("cpu", "memory")), (policy, ("NotRequired", "RestartContainer"))):
+            if not value:
+                found.append(required(path))
+            elif value not in known:
+                found.append(not_supported(path, value, known))
     return found
 
 
@@ -333,28 +330,33 @@ def _common(container: JsonObject, volumes: Mapping[str, JsonObject], path: str)
         found += _environment(container["env"], f"{path}.env")
     if "envFrom" in container:
         found += _env_from(container["envFrom"], f"{path}.envFrom")
-    found += _mounts(container, volumes, path)
+    found += mounts(container, volumes, path) + devices(container, volumes, path)
+    found += _resize_policy(container, f"{path}.resizePolicy")
     if container.get("resources"):
         found += container_resources(container["resources"], f"{path}.resources")
     if container.get("securityContext"):
-        found += _security(container["securityContext"], f"{path}.securityContext")
+        found += container_context(container["securityContext"], f"{path}.securityContext")
     return found
 
 
-def _running(container: JsonObject, path: str) -> list[FieldError]:
+def _running(container: JsonObject, path: str, grace: int | None) -> list[FieldError]:
     """What containers that run beside each other may have."""
     found: list[FieldError] = []
     if "ports" in container:
         found += _ports(container["ports"], f"{path}.ports")
     if "lifecycle" in container:
-        found += _lifecycle(container["lifecycle"], f"{path}.lifecycle")
+        found += _lifecycle(container["lifecycle"], f"{path}.lifecycle", grace)
     for probe in ("livenessProbe", "readinessProbe", "startupProbe"):
         found += _probe(container, probe, path)
     return found
 
 
 def containers(
-    listed: list[JsonObject], volumes: Mapping[str, JsonObject], path: str, taken: Collection[str] = ()
+    listed: list[JsonObject],
+    volumes: Mapping[str, JsonObject],
+    path: str,
+    taken: Collection[str] = (),
+    grace: int | None = None,
 ) -> list[FieldError]:
     """The containers of a pod; `taken` are names that are in use elsewhere in it."""
     found: list[FieldError] = []
@@ -368,15 +370,19 @@ def containers(
             if one["name"] in names:
                 found.append(duplicate(f"{here}.name", one["name"]))
             names.add(one["name"])
-        found += _running(one, here)
+        found += _running(one, here, grace)
     return found
 
 
 def init_containers(
-    listed: list[JsonObject], volumes: Mapping[str, JsonObject], path: str, taken: Collection[str]
+    listed: list[JsonObject],
+    volumes: Mapping[str, JsonObject],
+    path: str,
+    taken: Collection[str],
+    grace: int | None = None,
 ) -> list[FieldError]:
     """Init containers; only those that go on running (sidecars) may have probes and hooks."""
-    found = containers(listed, volumes, path, taken)
+    found = containers(listed, volumes, path, taken, grace)
     for at, one in enumerate(listed):
         here = f"{path}[{at}]"
         policy = one.get("restartPolicy")

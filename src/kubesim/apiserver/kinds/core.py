@@ -7,16 +7,18 @@ import base64
 import orjson
 
 from kubesim.apiserver.kinds import placement
+from kubesim.apiserver.kinds.addresses import cidr_errors
+from kubesim.apiserver.kinds.amounts import amount_errors
 from kubesim.apiserver.kinds.base import Context, Strategy, drop, immutable, put
 from kubesim.errors import (
     FieldError,
     JsonObject,
-    duplicate,
     forbidden_field,
     invalid_value,
     required,
     too_long,
 )
+from kubesim.schema.gojson import syntax_error, value_name
 from kubesim.schema.meta import config_key, dns_label, qualified_name
 from kubesim.schema.registry import ResourceType
 
@@ -40,7 +42,8 @@ class ConfigMapStrategy(Strategy):
         for name, text in data.items():
             found.extend(invalid_value(f"data[{name}]", name, why) for why in config_key(name))
             if name in binary:
-                found.append(duplicate(f"data[{name}]", name))
+                why = "duplicate of key present in binaryData"
+                found.append(invalid_value(f"data[{name}]", name, why))
             size += len(text.encode())
         for name, text in binary.items():
             found.extend(invalid_value(f"binaryData[{name}]", name, why) for why in config_key(name))
@@ -57,7 +60,6 @@ _BASIC_AUTH = "kubernetes.io/basic-auth"
 _KEYS = {
     "kubernetes.io/dockercfg": (".dockercfg",),
     "kubernetes.io/dockerconfigjson": (".dockerconfigjson",),
-    "kubernetes.io/ssh-auth": ("ssh-privatekey",),
     "kubernetes.io/tls": ("tls.crt", "tls.key"),
 }
 _ACCOUNT_TOKEN = "kubernetes.io/service-account-token"
@@ -94,15 +96,21 @@ class SecretStrategy(Strategy):
             if "username" in data or "password" in data:
                 return []
             return [required("data[username]"), required("data[password]")]
+        if kind == "kubernetes.io/ssh-auth":
+            return [] if data.get("ssh-privatekey") else [required("data[ssh-privatekey]")]
         missing = [required(f"data[{key}]") for key in _KEYS.get(kind, ()) if key not in data]
         if missing or kind not in ("kubernetes.io/dockercfg", "kubernetes.io/dockerconfigjson"):
             return missing
         key = _KEYS[kind][0]
+        body = base64.b64decode(data[key])
         try:
-            orjson.loads(base64.b64decode(data[key]))
+            parsed = orjson.loads(body)
         except ValueError:
-            return [invalid_value(f"data[{key}]", "<secret contents redacted>", "invalid JSON")]
-        return []
+            return [invalid_value(f"data[{key}]", "<secret contents redacted>", syntax_error(body))]
+        if isinstance(parsed, dict) or parsed is None:
+            return []
+        why = f"json: cannot unmarshal {value_name(parsed)} into Go value of type map[string]interface {{}}"
+        return [invalid_value(f"data[{key}]", "<secret contents redacted>", why)]
 
     def validate_change(self, rt: ResourceType, old: JsonObject, new: JsonObject) -> list[FieldError]:
         return immutable(old.get("type"), new.get("type"), "type") + _unchanging(old, new, ("data",))
@@ -177,7 +185,16 @@ class NodeStrategy(Strategy):
         return obj
 
     def validate(self, rt: ResourceType, obj: JsonObject) -> list[FieldError]:
-        return placement.taints((obj.get("spec") or {}).get("taints") or [], "spec.taints")
+        spec = obj.get("spec") or {}
+        # The real server means the spec, and says metadata.
+        found = placement.taints(spec.get("taints") or [], "metadata.taints")
+        ranges = spec.get("podCIDRs") or []
+        for at, text in enumerate(ranges):
+            found += cidr_errors(text, f"spec.podCIDRs[{at}]")
+        for part in ("capacity", "allocatable"):
+            for name, amount in ((obj.get("status") or {}).get(part) or {}).items():
+                found += amount_errors(name, amount, f"status.{part}.{name}")
+        return found
 
     def validate_change(self, rt: ResourceType, old: JsonObject, new: JsonObject) -> list[FieldError]:
         before, after = old.get("spec") or {}, new.get("spec") or {}

@@ -15,6 +15,7 @@ from kubesim.errors import (
     not_supported,
     required,
 )
+from kubesim.schema.expressions import InvalidExpression, expression
 from kubesim.schema.structural_cel import compile_error
 from kubesim.schema.structural_rules import violations
 
@@ -111,6 +112,12 @@ def _plain_errors(schema: JsonObject, path: str) -> Iterator[FieldError]:
     if schema.get("uniqueItems"):
         why = "uniqueItems cannot be set to true since the runtime complexity becomes quadratic"
         yield forbidden_field(f"{path}.uniqueItems", why)
+    if schema.get("pattern"):
+        try:
+            expression(schema["pattern"])
+        except InvalidExpression as wrong:
+            why = f"must be a valid regular expression, but isn't: {wrong}"
+            yield invalid_value(f"{path}.pattern", schema["pattern"], why)
     if schema.get("additionalProperties") is False:
         yield forbidden_field(f"{path}.additionalProperties", "additionalProperties cannot be set to false")
     if schema.get("properties") and schema.get("additionalProperties") not in (None, False):

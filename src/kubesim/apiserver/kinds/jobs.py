@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import zoneinfo
 
-from kubesim.apiserver.kinds import cron, pod_defaults, pod_rules
+from kubesim.apiserver.kinds import cron, jobrules, pod_defaults, pod_rules
+from kubesim.apiserver.kinds.addresses import domain_path_errors
 from kubesim.apiserver.kinds.base import Context, Strategy, immutable, not_negative, put, with_meta
 from kubesim.apiserver.kinds.placement import label_selector
+from kubesim.apiserver.kinds.pod_warnings import pod_warnings
+from kubesim.apiserver.kinds.workloads import host_name_warnings
 from kubesim.apiserver.selectors import from_object
 from kubesim.errors import (
     FieldError,
     JsonObject,
-    forbidden_field,
     invalid_value,
     not_supported,
     required,
@@ -64,27 +66,74 @@ def _rules(spec: JsonObject, path: str) -> list[FieldError]:
     mode = spec.get("completionMode")
     if mode is not None and mode not in ("Indexed", "NonIndexed"):
         found.append(not_supported(f"{path}.completionMode", mode, ("Indexed", "NonIndexed")))
-    if mode == "Indexed" and spec.get("completions") is None:
-        found.append(required(f"{path}.completions", "when completion mode is Indexed"))
-    if mode != "Indexed":
-        for name in ("backoffLimitPerIndex", "maxFailedIndexes"):
-            if spec.get(name) is not None:
-                found.append(forbidden_field(f"{path}.{name}", "requires indexed completion mode"))
+    found += _indexes(spec, path)
+    if spec.get("managedBy") is not None:
+        found += domain_path_errors(spec["managedBy"], f"{path}.managedBy")
     policy = spec.get("podReplacementPolicy")
     if spec.get("podFailurePolicy") is not None:
         if policy is not None and policy != "Failed":
             found.append(not_supported(f"{path}.podReplacementPolicy", policy, ("Failed",)))
-        if spec["template"]["spec"].get("restartPolicy") not in ("Never", "Always", None):
-            why = 'only "Never" is supported when podFailurePolicy is specified'
-            policy_now = spec["template"]["spec"]["restartPolicy"]
-            found.append(invalid_value(f"{path}.template.spec.restartPolicy", policy_now, why))
+        found += jobrules.failure_policy(spec, f"{path}.podFailurePolicy")
     elif policy is not None and policy not in ("Failed", "TerminatingOrFailed"):
         found.append(not_supported(f"{path}.podReplacementPolicy", policy, ("Failed", "TerminatingOrFailed")))
+    if spec.get("successPolicy") is not None:
+        found += jobrules.success_policy(spec, f"{path}.successPolicy")
     found += pod_rules.template(spec["template"], f"{path}.template")
-    restart = spec["template"]["spec"].get("restartPolicy")
-    if restart == "Always":
-        why = 'valid values: "OnFailure", "Never"'
-        found.append(required(f"{path}.template.spec.restartPolicy", why))
+    return found + _restart(spec, f"{path}.template.spec.restartPolicy")
+
+
+def _restart(spec: JsonObject, path: str) -> list[FieldError]:
+    """Pods of a job end: they are not started again for ever."""
+    policy = spec["template"]["spec"].get("restartPolicy")
+    if policy in ("Always", "", None):
+        return [required(path, 'valid values: "OnFailure", "Never"')]
+    if policy not in ("OnFailure", "Never"):
+        return [not_supported(path, policy, ("OnFailure", "Never"))]
+    if policy != "Never" and spec.get("podFailurePolicy") is not None:
+        why = 'only "Never" is supported when podFailurePolicy is specified'
+        return [invalid_value(path, policy, why)]
+    return []
+
+
+_MOST_PARALLEL, _MANY = 100_000, 100_000
+_MOST_PARALLEL_OF_MANY = _MOST_FAILED_OF_MANY = 10_000
+
+
+def _indexes(spec: JsonObject, path: str) -> list[FieldError]:
+    """What only a job with indexes may say, and how much of it."""
+    completions, parallelism = spec.get("completions"), spec.get("parallelism") or 0
+    per_index, failed = spec.get("backoffLimitPerIndex"), spec.get("maxFailedIndexes")
+    found: list[FieldError] = []
+    if failed is not None and per_index is None:
+        found.append(required(f"{path}.backoffLimitPerIndex", "when maxFailedIndexes is specified"))
+    if spec.get("completionMode") != "Indexed":
+        found.extend(
+            invalid_value(f"{path}.{name}", spec[name], "requires indexed completion mode")
+            for name in ("backoffLimitPerIndex", "maxFailedIndexes")
+            if spec.get(name) is not None
+        )
+        return found
+    if completions is None:
+        found.append(required(f"{path}.completions", "when completion mode is Indexed"))
+    limits = [("parallelism", parallelism, _MOST_PARALLEL, " when completion mode is Indexed")]
+    if failed is not None:
+        limits.append(("maxFailedIndexes", failed, _MANY, ""))
+    if completions is not None and completions > _MANY and per_index is not None:
+        why = f" when completions are above {_MANY} and used with backoff limit per index"
+        limits.append(("parallelism", parallelism, _MOST_PARALLEL_OF_MANY, why))
+        if failed is None:
+            needed = f"must be specified when completions is above {_MANY}"
+            found.append(required(f"{path}.maxFailedIndexes", needed))
+        else:
+            limits.append(("maxFailedIndexes", failed, _MOST_FAILED_OF_MANY, why))
+    found.extend(
+        invalid_value(f"{path}.{name}", value, f"must be less than or equal to {most}{why}")
+        for name, value, most, why in limits
+        if value > most
+    )
+    if completions is not None and failed is not None and failed > completions:
+        why = "must be less than or equal to completions"
+        found.append(invalid_value(f"{path}.maxFailedIndexes", failed, why))
     return found
 
 
@@ -116,16 +165,27 @@ class JobStrategy(Strategy):
         if not found and not from_object(selector).matches(labels or {}):
             why = "`selector` does not match template `labels`"
             found.append(invalid_value("spec.template.metadata.labels", labels, why))
-        return found
+        return found + _generated(obj)
+
+    def validate_status(self, rt: ResourceType, old: JsonObject, new: JsonObject) -> list[FieldError]:
+        return jobrules.status_errors(old, new)
+
+    def warnings(self, rt: ResourceType, old: JsonObject | None, obj: JsonObject) -> list[str]:
+        if _unchanged(old, obj):
+            return []
+        template = obj["spec"]["template"]
+        found = host_name_warnings(obj) if old is None else []
+        return found + pod_warnings(template["spec"], template.get("metadata") or {}, "spec.template")
 
     def validate_change(self, rt: ResourceType, old: JsonObject, new: JsonObject) -> list[FieldError]:
         before, after = old["spec"], new["spec"]
         found: list[FieldError] = []
-        elastic = after.get("completionMode") == "Indexed" and after.get("completions") == after.get(
-            "parallelism"
-        )
-        if not elastic:
-            found += immutable(before.get("completions"), after.get("completions"), "spec.completions")
+        done, wanted = before.get("completions"), after.get("completions")
+        if after.get("completionMode") != "Indexed":
+            found += immutable(done, wanted, "spec.completions")
+        elif done != wanted and wanted is not None and wanted != after.get("parallelism"):
+            why = "can only be modified in tandem with spec.parallelism"
+            found.append(invalid_value("spec.completions", wanted, why))
         found += immutable(before.get("selector"), after.get("selector"), "spec.selector")
         waiting = bool(before.get("suspend")) and not (old.get("status") or {}).get("startTime")
         if _frozen(before["template"], waiting=waiting) != _frozen(after["template"], waiting=waiting):
@@ -153,6 +213,35 @@ def _frozen(template: JsonObject, *, waiting: bool) -> JsonObject:
         for one in spec.get("containers") or ()
     ]
     return {"spec": {**spec, "containers": containers}}
+
+
+def _unchanged(old: JsonObject | None, new: JsonObject) -> bool:
+    """Whether an update is none of what is wanted, and so nothing to warn of."""
+    return old is not None and old["metadata"].get("generation") == new["metadata"].get("generation")
+
+
+def _generated(obj: JsonObject) -> list[FieldError]:
+    """The selector and the labels that the server makes have to be the ones that it made."""
+    spec, meta = obj["spec"], obj["metadata"]
+    if spec.get("manualSelector"):
+        return []
+    expected = {
+        _OLD_JOB_NAME: meta.get("name", ""),
+        JOB_NAME: meta.get("name", ""),
+        _OLD_CONTROLLER_UID: meta.get("uid", ""),
+        CONTROLLER_UID: meta.get("uid", ""),
+    }
+    labels = (spec["template"].get("metadata") or {}).get("labels") or {}
+    found: list[FieldError] = []
+    for key, value in expected.items():
+        path = "spec.template.metadata.labels"
+        if key not in labels:
+            found.append(required(f"{path}[{key}]", f"must be '{value}'"))
+        elif labels[key] != value:
+            found.append(invalid_value(f"{path}[{key}]", labels[key], f"must be '{value}'"))
+    if not from_object(spec["selector"]).matches(expected):
+        found.append(invalid_value("spec.selector", spec["selector"], "`selector` not auto-generated"))
+    return found
 
 
 def _with_selector(obj: JsonObject) -> JsonObject:
@@ -214,7 +303,19 @@ class CronJobStrategy(Strategy):
         if job.get("manualSelector"):
             path = "spec.jobTemplate.spec.manualSelector"
             found.append(not_supported(path, job["manualSelector"], ("nil", "false")))
+        if job.get("selector") is not None:
+            path = "spec.jobTemplate.spec.selector"
+            found.append(invalid_value(path, job["selector"], "`selector` will be auto-generated"))
         return found + _rules(job, "spec.jobTemplate.spec")
+
+    def warnings(self, rt: ResourceType, old: JsonObject | None, obj: JsonObject) -> list[str]:
+        if _unchanged(old, obj):
+            return []
+        template = obj["spec"]["jobTemplate"]["spec"]["template"]
+        found = host_name_warnings(obj) if old is None else []
+        return found + pod_warnings(
+            template["spec"], template.get("metadata") or {}, "spec.jobTemplate.spec.template"
+        )
 
 
 def _job_template(template: JsonObject) -> JsonObject:

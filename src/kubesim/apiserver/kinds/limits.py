@@ -98,10 +98,17 @@ def _scope_errors(scopes: list[str], value: object, spec: JsonObject, path: str)
 
 def _selector_errors(spec: JsonObject) -> list[FieldError]:
     path = "spec.scopeSelector.matchExpressions"
-    expressions = (spec.get("scopeSelector") or {}).get("matchExpressions") or []
+    selector = spec.get("scopeSelector") or {}
+    expressions = selector.get("matchExpressions") or []
     found: list[FieldError] = []
     for one in expressions:
-        operator, values = one.get("operator"), one.get("values")
+        operator, values, scope = one.get("operator"), one.get("values"), one.get("scopeName", "")
+        if scope not in _SCOPES:
+            found.append(invalid_value(f"{path}.scopeName", scope, "unsupported scope"))
+        if not _fits(scope, spec):
+            found.append(invalid_value(path, selector, "unsupported scope applied to resource"))
+        if scope in _EXISTING and operator != "Exists":
+            found.append(invalid_value(f"{path}.operator", operator, _ONLY_EXISTS))
         if operator in ("In", "NotIn") and not values:
             why = "must be at least one value when `operator` is 'In' or 'NotIn' for scope selector"
             found.append(required(f"{path}.values", why))
@@ -110,8 +117,27 @@ def _selector_errors(spec: JsonObject) -> list[FieldError]:
             found.append(invalid_value(f"{path}.values", values, why))
         elif operator not in ("In", "NotIn", "Exists", "DoesNotExist"):
             found.append(invalid_value(f"{path}.operator", operator, "not a valid selector operator"))
-    names = [one.get("scopeName", "") for one in expressions]
-    return found + list(_scope_errors(names, names, spec, path))
+    names = {one.get("scopeName", "") for one in expressions}
+    found.extend(
+        invalid_value(path, spec.get("scopes"), "conflicting scopes")
+        for pair in (_QUALITY, _ENDING)
+        if pair <= names
+    )
+    return found
+
+
+_EXISTING = _ENDING | _QUALITY | {"CrossNamespacePodAffinity"}
+_ONLY_EXISTS = (
+    "must be 'Exists' when scope is any of ResourceQuotaScopeTerminating, ResourceQuotaScopeNotTerminating, "
+    "ResourceQuotaScopeBestEffort, ResourceQuotaScopeNotBestEffort or ResourceQuotaScopeCrossNamespacePodAffinity"
+)
+
+
+def _fits(scope: str, spec: JsonObject) -> bool:
+    """Whether all that the quota limits can be counted within a scope."""
+    return all(
+        name in _IN_SCOPE.get(scope, _QUOTA_NAMES) for name in spec.get("hard") or () if name in _QUOTA_NAMES
+    )
 
 
 class LimitRangeStrategy(Strategy):

@@ -5,8 +5,9 @@ from __future__ import annotations
 from kubesim.apiserver.kinds import pod_defaults, pod_rules
 from kubesim.apiserver.kinds.amounts import quality_of_service
 from kubesim.apiserver.kinds.base import Context, Strategy, drop, put, with_meta
+from kubesim.apiserver.kinds.pod_warnings import pod_warnings
 from kubesim.errors import FieldError, JsonObject, forbidden_field, invalid_value
-from kubesim.schema.meta import dns_subdomain, metadata_errors, metadata_update_errors
+from kubesim.schema.meta import dns_label, dns_subdomain, metadata_errors, metadata_update_errors
 from kubesim.schema.registry import ResourceType
 
 GATED = "Scheduling is blocked due to non-empty scheduling gates"
@@ -94,8 +95,16 @@ class PodStrategy(Strategy):
             return found + _resize_errors(old, new)
         return found + pod_rules.pod_update(old["spec"], new["spec"])
 
+    def warnings(self, rt: ResourceType, old: JsonObject | None, obj: JsonObject) -> list[str]:
+        if old is not None:
+            return []
+        wrong = dns_label(obj["metadata"].get("name", ""))
+        why = "this is used in the Pod's hostname, which can result in surprising behavior; a DNS label is recommended"
+        found = [f"metadata.name: {why}: [{' '.join(wrong)}]"] if wrong else []
+        return found + pod_warnings(obj["spec"], obj["metadata"])
+
     def validate_status(self, rt: ResourceType, old: JsonObject, new: JsonObject) -> list[FieldError]:
-        found: list[FieldError] = []
+        found = pod_rules.status_update(old, new)
         nominated = (new.get("status") or {}).get("nominatedNodeName")
         if nominated:
             found.extend(

@@ -10,6 +10,7 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from kubesim.apiserver.kinds.podtotals import of_containers, of_pods
 from kubesim.errors import JsonObject
 from kubesim.schema.quantity import parse
 
@@ -156,6 +157,7 @@ _VOLUMES: dict[str, Callable[[JsonObject], JsonObject]] = {
     "hostPath": lambda source: filled(source, {"type": ""}),
     "azureDisk": lambda source: filled(source, {"readOnly": False}),
     "ephemeral": _ephemeral,
+    "image": lambda source: filled(source, {"pullPolicy": pull_policy(source.get("reference") or "")}),
 }
 
 
@@ -217,7 +219,21 @@ def pod(spec: JsonObject) -> JsonObject:
         spec = replaced(spec, kind, each(_requests_from_limits))
         if spec.get("hostNetwork"):
             spec = replaced(spec, kind, each(_host_ports))
+    if (spec.get("resources") or {}).get("limits"):
+        spec = _whole_pod(spec)
     return filled(spec, {"enableServiceLinks": True})
+
+
+def _whole_pod(spec: JsonObject) -> JsonObject:
+    """What a pod as a whole requests, where it only says its limits: the sum of its containers, or the limits."""
+    resources = spec["resources"]
+    limits, sums = resources["limits"], of_containers(spec, "requests")
+    wanted = {name: str(amount) for name, amount in sums.items() if of_pods(name)}
+    wanted = filled(wanted, {name: text for name, text in limits.items() if of_pods(name)})
+    requests = filled(resources.get("requests") or {}, wanted)
+    if requests == resources.get("requests"):
+        return spec
+    return {**spec, "resources": {**resources, "requests": requests}}
 
 
 def template(obj: JsonObject) -> JsonObject:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from kubesim.apiserver.kinds import placement
+from kubesim.apiserver.kinds import placement, pod_security
+from kubesim.apiserver.kinds.addresses import ip_errors
 from kubesim.apiserver.kinds.amounts import container_resources
 from kubesim.apiserver.kinds.containers import (
     PROTOCOLS,
@@ -10,6 +11,7 @@ from kubesim.apiserver.kinds.containers import (
     ephemeral_containers,
     init_containers,
 )
+from kubesim.apiserver.kinds.podtotals import whole_pod
 from kubesim.apiserver.kinds.volumes import volumes
 from kubesim.errors import (
     FieldError,
@@ -24,6 +26,7 @@ from kubesim.schema.meta import (
     annotation_errors,
     dns_label,
     dns_subdomain,
+    dns_subdomain_with_underscores,
     labels,
     qualified_name,
 )
@@ -50,6 +53,50 @@ def _dns(spec: JsonObject, path: str) -> list[FieldError]:
         elif not config.get("nameservers"):
             why = "must provide at least one DNS nameserver when `dnsPolicy` is None"
             found.append(required(f"{path}.dnsConfig.nameservers", why))
+    if spec.get("dnsConfig"):
+        found += _dns_config(spec["dnsConfig"], f"{path}.dnsConfig")
+    return found
+
+
+_MOST_NAMESERVERS, _MOST_SEARCHES, _LONGEST_SEARCHES = 3, 32, 2048
+
+
+def _dns_config(config: JsonObject, path: str) -> list[FieldError]:
+    servers, searches = config.get("nameservers") or [], config.get("searches") or []
+    found: list[FieldError] = []
+    if len(servers) > _MOST_NAMESERVERS:
+        why = f"must not have more than {_MOST_NAMESERVERS} nameservers"
+        found.append(invalid_value(f"{path}.nameservers", servers, why))
+    for at, server in enumerate(servers):
+        found += ip_errors(server, f"{path}.nameservers[{at}]")
+    if len(searches) > _MOST_SEARCHES:
+        why = f"must not have more than {_MOST_SEARCHES} search paths"
+        found.append(invalid_value(f"{path}.searches", searches, why))
+    if len(" ".join(searches)) > _LONGEST_SEARCHES:
+        why = f"must not have more than {_LONGEST_SEARCHES} characters (including spaces) in the search list"
+        found.append(invalid_value(f"{path}.searches", searches, why))
+    for at, search in enumerate(searches):
+        if search != ".":
+            name = search.removesuffix(".")
+            wrong = dns_subdomain_with_underscores(name)
+            found.extend(invalid_value(f"{path}.searches[{at}]", name, why) for why in wrong)
+    found.extend(
+        required(f"{path}.options[{at}]", "must not be empty")
+        for at, option in enumerate(config.get("options") or ())
+        if not option.get("name")
+    )
+    return found
+
+
+def _host_aliases(listed: list[JsonObject], path: str) -> list[FieldError]:
+    found: list[FieldError] = []
+    for at, one in enumerate(listed):
+        found += ip_errors(one["ip"], f"{path}[{at}].ip")
+        found.extend(
+            invalid_value(f"{path}[{at}].hostnames[{number}]", name, why)
+            for number, name in enumerate(one.get("hostnames") or ())
+            for why in dns_subdomain(name)
+        )
     return found
 
 
@@ -58,7 +105,6 @@ def _names(spec: JsonObject, path: str) -> list[FieldError]:
     for key, rule in (
         ("serviceAccountName", dns_subdomain),
         ("nodeName", dns_subdomain),
-        ("schedulerName", dns_subdomain),
         ("priorityClassName", dns_subdomain),
         ("hostname", dns_label),
         ("subdomain", dns_label),
@@ -67,9 +113,6 @@ def _names(spec: JsonObject, path: str) -> list[FieldError]:
         value = spec.get(key)
         if value:
             found.extend(invalid_value(f"{path}.{key}", value, why) for why in rule(value))
-    for at, secret in enumerate(spec.get("imagePullSecrets") or ()):
-        if not secret.get("name"):
-            found.append(required(f"{path}.imagePullSecrets[{at}].name"))
     for at, gate in enumerate(spec.get("readinessGates") or ()):
         kind = gate["conditionType"]
         found.extend(
@@ -87,9 +130,13 @@ def _host_ports(spec: JsonObject, path: str) -> list[FieldError]:
             for number, port in enumerate(one.get("ports") or ()):
                 here = f"{path}.{kind}[{at}].ports[{number}]"
                 host = port.get("hostPort", 0)
-                if spec.get("hostNetwork") and host != port["containerPort"]:
-                    why = "must match `hostPort` when `hostNetwork` is true"
-                    found.append(invalid_value(f"{here}.containerPort", port["containerPort"], why))
+                if (
+                    spec.get("hostNetwork")
+                    and kind == "containers"
+                    and host not in (0, port["containerPort"])
+                ):
+                    why = "must match `containerPort` when `hostNetwork` is true"
+                    found.append(invalid_value(f"{here}.hostPort", host, why))
                 if not host or port.get("protocol") not in PROTOCOLS or kind == "initContainers":
                     continue
                 place = (port["protocol"], port.get("hostIP", ""), host)
@@ -117,9 +164,10 @@ def _all_containers(spec: JsonObject, path: str) -> list[FieldError]:
     if not listed:
         found.append(required(f"{path}.containers"))
     names = {one["name"] for one in listed}
-    found += containers(listed, by_name, f"{path}.containers")
+    grace = spec.get("terminationGracePeriodSeconds")
+    found += containers(listed, by_name, f"{path}.containers", grace=grace)
     if init:
-        found += init_containers(init, by_name, f"{path}.initContainers", names)
+        found += init_containers(init, by_name, f"{path}.initContainers", names, grace)
     debug = spec.get("ephemeralContainers")
     if debug:
         taken = names | {one["name"] for one in init}
@@ -134,6 +182,7 @@ def pod_spec(spec: JsonObject, path: str = "spec") -> list[FieldError]:
     found += _dns(spec, path) + _names(spec, path) + _host_ports(spec, path) + _gates(spec, path)
     if spec.get("resources"):
         found += container_resources(spec["resources"], f"{path}.resources")
+        found += whole_pod(spec, f"{path}.resources")
     if "nodeSelector" in spec:
         found += labels(spec["nodeSelector"], f"{path}.nodeSelector")
     if spec.get("affinity"):
@@ -146,10 +195,14 @@ def pod_spec(spec: JsonObject, path: str = "spec") -> list[FieldError]:
     deadline = spec.get("activeDeadlineSeconds")
     if deadline is not None and not 1 <= deadline < 2**31:
         found.append(invalid_value(f"{path}.activeDeadlineSeconds", deadline, _SECONDS))
-    operating_system = (spec.get("os") or {}).get("name")
-    if operating_system and operating_system not in ("linux", "windows"):
-        found.append(not_supported(f"{path}.os.name", operating_system, ("linux", "windows")))
-    return found
+    if "hostAliases" in spec:
+        found += _host_aliases(spec["hostAliases"], f"{path}.hostAliases")
+    preemption = spec.get("preemptionPolicy")
+    if preemption is not None and preemption not in ("PreemptLowerPriority", "Never"):
+        known = ("PreemptLowerPriority", "Never")
+        found.append(not_supported(f"{path}.preemptionPolicy", preemption, known))
+    found += pod_security.pod_context(spec, path)
+    return [*found, *pod_security.operating_system(spec, path)]
 
 
 def template(obj: JsonObject, path: str, *, whole: bool = True) -> list[FieldError]:
@@ -210,7 +263,7 @@ def _deadline_change(old: JsonObject, new: JsonObject) -> list[FieldError]:
         why = "must not update from a positive integer to nil value"
         return [invalid_value(path, after, why)]
     if after > before:
-        return [invalid_value(path, after, f"must be less than or equal to previous value `{before}`")]
+        return [invalid_value(path, after, "must be less than or equal to previous value")]
     return []
 
 
@@ -255,4 +308,50 @@ def ephemeral_update(old: JsonObject, new: JsonObject) -> list[FieldError]:
         elif after[name] != one:
             why = f'existing ephemeral containers "{name}" may not be changed\n'
             found.append(forbidden_field("spec.ephemeralContainers", why))
+    return found
+
+
+_OF_THE_SYSTEM = ("PodScheduled", "Ready", "Initialized")
+
+
+def status_update(old: JsonObject, new: JsonObject) -> list[FieldError]:
+    """What a write of the status may not say: odd conditions and addresses, containers that rise from the dead."""
+    before, after, spec = old.get("status") or {}, new.get("status") or {}, old["spec"]
+    found: list[FieldError] = []
+    for at, one in enumerate(after.get("conditions") or ()):
+        if one["type"] not in _OF_THE_SYSTEM:
+            path = f"metadata.conditions[{at}].Type"  # The real server means the status, and says metadata.
+            found.extend(invalid_value(path, one["type"], why) for why in qualified_name(one["type"]))
+    sidecars = {
+        one["name"] for one in spec.get("initContainers") or () if one.get("restartPolicy") == "Always"
+    }
+    for key, policy in (
+        ("containerStatuses", spec.get("restartPolicy")),
+        ("initContainerStatuses", spec.get("restartPolicy")),
+        ("ephemeralContainerStatuses", "Never"),
+    ):
+        found += _revived(before.get(key) or [], after.get(key) or [], policy, key, sidecars)
+    for key in ("podIPs", "hostIPs"):
+        for at, one in enumerate(after.get(key) or ()):
+            found += ip_errors(one.get("ip", ""), f"status.{key}[{at}]")
+    return found
+
+
+def _revived(
+    before: list[JsonObject], after: list[JsonObject], policy: str | None, key: str, free: set[str]
+) -> list[FieldError]:
+    """A container that is not to be restarted, has ended, and runs again."""
+    if policy == "Always":
+        return []
+    now = {one["name"]: one for one in after}
+    found: list[FieldError] = []
+    for at, one in enumerate(before):
+        ended = (one.get("state") or {}).get("terminated")
+        if ended is None or one["name"] in free or one["name"] not in now:
+            continue
+        if ended.get("exitCode") and policy == "OnFailure":
+            continue
+        if (now[one["name"]].get("state") or {}).get("terminated") is None:
+            why = "may not be transitioned to non-terminated state"
+            found.append(forbidden_field(f"status.{key}[{at}].state", why))
     return found

@@ -1,10 +1,11 @@
-"""Kinds that say what is allowed or wanted: disruption budgets, autoscalers, priorities, RBAC, network rules.
+"""Kinds that say what is allowed or wanted: disruption budgets, priorities, RBAC.
 Small ones, each in a class of a few lines."""
 
 from __future__ import annotations
 
-from kubesim.apiserver.kinds.base import Strategy, put
-from kubesim.apiserver.kinds.placement import label_selector
+from kubesim.apiserver.kinds.amounts import amount_errors, container_name_errors
+from kubesim.apiserver.kinds.base import Strategy, immutable, put
+from kubesim.apiserver.kinds.placement import label_selector, tolerations
 from kubesim.apiserver.kinds.pod_defaults import each, filled, replaced
 from kubesim.apiserver.kinds.workloads import int_or_percent
 from kubesim.errors import (
@@ -15,7 +16,7 @@ from kubesim.errors import (
     not_supported,
     required,
 )
-from kubesim.schema.meta import path_segment
+from kubesim.schema.meta import dns_label, labels, path_segment
 from kubesim.schema.registry import ResourceType
 
 RBAC = "rbac.authorization.k8s.io"
@@ -41,59 +42,6 @@ class BudgetStrategy(Strategy):
         if policy is not None and policy not in policies:
             found.append(not_supported("spec.unhealthyPodEvictionPolicy", policy, policies))
         return found + label_selector(spec.get("selector"), "spec.selector")
-
-
-_UTILIZATION = {
-    "type": "Resource",
-    "resource": {"name": "cpu", "target": {"type": "Utilization", "averageUtilization": 80}},
-}
-
-
-_DOUBLE = {"type": "Percent", "value": 100, "periodSeconds": 15}
-_RULES: dict[str, JsonObject] = {
-    "scaleUp": {
-        "stabilizationWindowSeconds": 0,
-        "selectPolicy": "Max",
-        "policies": [{"type": "Pods", "value": 4, "periodSeconds": 15}, _DOUBLE],
-    },
-    "scaleDown": {"selectPolicy": "Max", "policies": [_DOUBLE]},
-}
-"""What a behavior that says something has for the rest."""
-
-
-class AutoscalerStrategy(Strategy):
-    """HorizontalPodAutoscaler, in the form of v2."""
-
-    def default(self, rt: ResourceType, obj: JsonObject) -> JsonObject:
-        constants: JsonObject = {"minReplicas": 1}
-        if rt.version == "v2":
-            constants["metrics"] = [_UTILIZATION]
-        made = replaced(obj, "spec", lambda spec: filled(spec, constants))
-        behavior = made["spec"].get("behavior")
-        if behavior is None:
-            return made
-        full = {way: filled(behavior.get(way) or {}, rules) for way, rules in _RULES.items()}
-        return made if full == behavior else put(made, "spec", put(made["spec"], "behavior", full))
-
-    def validate(self, rt: ResourceType, obj: JsonObject) -> list[FieldError]:
-        spec = obj["spec"]
-        found: list[FieldError] = []
-        least, most = spec.get("minReplicas"), spec.get("maxReplicas", 0)
-        if least is not None and least < 1:
-            found.append(invalid_value("spec.minReplicas", least, "must be greater than or equal to 1"))
-        if most < 1:
-            found.append(invalid_value("spec.maxReplicas", most, "must be greater than 0"))
-        if least is not None and most < least:
-            why = "must be greater than or equal to `minReplicas`"
-            found.append(invalid_value("spec.maxReplicas", most, why))
-        target = spec["scaleTargetRef"]
-        for key in ("kind", "name"):
-            if not target.get(key):
-                found.append(required(f"spec.scaleTargetRef.{key}"))
-            else:
-                path = f"spec.scaleTargetRef.{key}"
-                found.extend(invalid_value(path, target[key], why) for why in path_segment(target[key]))
-        return found
 
 
 class PriorityClassStrategy(Strategy):
@@ -216,58 +164,18 @@ def _subject(subject: JsonObject, path: str, *, namespaced: bool) -> list[FieldE
     return found
 
 
-class CountedStrategy(Strategy):
-    """A kind that has nothing of its own but a generation."""
+class RuntimeClassStrategy(Strategy):
+    """RuntimeClass: the handler is the name of a configuration on the nodes."""
 
-    generation = True
-
-
-class NetworkPolicyStrategy(Strategy):
-    generation = True
-
-    def default(self, rt: ResourceType, obj: JsonObject) -> JsonObject:
-        def port(one: JsonObject) -> JsonObject:
-            return filled(one, {"protocol": "TCP"})
-
-        def rule(one: JsonObject) -> JsonObject:
-            return replaced(one, "ports", each(port))
-
-        def spec(one: JsonObject) -> JsonObject:
-            for key in ("ingress", "egress"):
-                one = replaced(one, key, each(rule))
-            kinds = ["Ingress", "Egress"] if one.get("egress") else ["Ingress"]
-            return filled(one, {"policyTypes": kinds})
-
-        return replaced(obj, "spec", spec)
-
-
-class IngressClassStrategy(Strategy):
-    generation = True
-
-    def default(self, rt: ResourceType, obj: JsonObject) -> JsonObject:
-        def spec(one: JsonObject) -> JsonObject:
-            return replaced(one, "parameters", lambda parameters: filled(parameters, {"scope": "Cluster"}))
-
-        return replaced(obj, "spec", spec)
-
-
-class EndpointSliceStrategy(Strategy):
-    generation = True
-
-    def default(self, rt: ResourceType, obj: JsonObject) -> JsonObject:
-        return replaced(obj, "ports", each(lambda port: filled(port, {"name": "", "protocol": "TCP"})))
+    def validate(self, rt: ResourceType, obj: JsonObject) -> list[FieldError]:
+        handler = obj.get("handler", "")
+        found = [invalid_value("handler", handler, why) for why in dns_label(handler)]
+        for name, text in ((obj.get("overhead") or {}).get("podFixed") or {}).items():
+            path = f"overhead.podFixed[{name}]"
+            found += container_name_errors(name, path) + amount_errors(name, text, path)
+        scheduling = obj.get("scheduling") or {}
+        found += labels(scheduling.get("nodeSelector"), "scheduling.nodeSelector")
+        return found + tolerations(scheduling.get("tolerations") or [], "scheduling.tolerations")
 
     def validate_change(self, rt: ResourceType, old: JsonObject, new: JsonObject) -> list[FieldError]:
-        if old["addressType"] == new["addressType"]:
-            return []
-        return [invalid_value("addressType", new["addressType"], "field is immutable")]
-
-
-class EndpointsStrategy(Strategy):
-    deprecation = "v1 Endpoints is deprecated in v1.33+; use discovery.k8s.io/v1 EndpointSlice"
-
-    def default(self, rt: ResourceType, obj: JsonObject) -> JsonObject:
-        def subset(one: JsonObject) -> JsonObject:
-            return replaced(one, "ports", each(lambda port: filled(port, {"protocol": "TCP"})))
-
-        return replaced(obj, "subsets", each(subset))
+        return immutable(old.get("handler"), new.get("handler"), "handler")

@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 from kubesim.apiserver.kinds.base import Context, Strategy, immutable, put, with_meta
-from kubesim.apiserver.kinds.placement import label_selector
+from kubesim.apiserver.kinds.claims import claim_errors, mode_errors
+from kubesim.apiserver.kinds.placement import label_key, node_selector
 from kubesim.apiserver.kinds.pod_defaults import claim_spec, filled, replaced
 from kubesim.errors import (
     FieldError,
     JsonObject,
+    duplicate,
     forbidden_field,
     invalid_value,
     not_supported,
     required,
 )
+from kubesim.schema.meta import dns_subdomain, qualified_name
 from kubesim.schema.quantity import parse
 from kubesim.schema.registry import ResourceType
 
-_MODES = ("ReadOnlyMany", "ReadWriteMany", "ReadWriteOnce", "ReadWriteOncePod")
 CLAIM_FINALIZER = "kubernetes.io/pvc-protection"
 VOLUME_FINALIZER = "kubernetes.io/pv-protection"
 _CLAIM_RULE = (
@@ -27,17 +29,6 @@ _NOT_SOURCES = (
     "capacity", "accessModes", "claimRef", "persistentVolumeReclaimPolicy", "storageClassName", "mountOptions",
     "volumeMode", "nodeAffinity", "volumeAttributesClassName",
 )  # fmt: skip
-
-
-def _modes(spec: JsonObject) -> list[FieldError]:
-    modes = spec.get("accessModes") or ()
-    if not modes:
-        return [required("spec.accessModes", "at least 1 access mode is required")]
-    found = [not_supported("spec.accessModes", mode, _MODES) for mode in modes if mode not in _MODES]
-    if "ReadWriteOncePod" in modes and len(modes) > 1:
-        why = "may not use ReadWriteOncePod with other access modes"
-        found.append(forbidden_field("spec.accessModes", why))
-    return found
 
 
 def _protected(obj: JsonObject, finalizer: str) -> JsonObject:
@@ -57,16 +48,7 @@ class ClaimStrategy(Strategy):
         return _protected(put(made, "status", {"phase": "Pending"}), CLAIM_FINALIZER)
 
     def validate(self, rt: ResourceType, obj: JsonObject) -> list[FieldError]:
-        spec = obj["spec"]
-        found = _modes(spec) + label_selector(spec.get("selector"), "spec.selector")
-        storage = ((spec.get("resources") or {}).get("requests") or {}).get("storage")
-        if storage is None:
-            found.append(required("spec.resources[storage]"))
-        elif parse(storage).nanos <= 0:
-            found.append(invalid_value("spec.resources[storage]", storage, "must be greater than zero"))
-        if spec.get("volumeMode") not in ("Block", "Filesystem", None):
-            found.append(not_supported("spec.volumeMode", spec["volumeMode"], ("Block", "Filesystem")))
-        return found
+        return claim_errors(obj["spec"], "spec")
 
     def validate_change(self, rt: ResourceType, old: JsonObject, new: JsonObject) -> list[FieldError]:
         before, after = dict(old["spec"]), dict(new["spec"])
@@ -125,7 +107,7 @@ class VolumeStrategy(Strategy):
 
     def validate(self, rt: ResourceType, obj: JsonObject) -> list[FieldError]:
         spec = obj["spec"]
-        found = _modes(spec)
+        found = mode_errors(spec, "spec")
         capacity = spec.get("capacity") or {}
         if not capacity:
             found.append(required("spec.capacity"))
@@ -144,6 +126,20 @@ class VolumeStrategy(Strategy):
         found.extend(
             forbidden_field(f"spec.{key}", "may not specify more than 1 volume type") for key in sources[1:]
         )
+        mode, name = spec.get("volumeMode"), spec.get("storageClassName")
+        if mode not in (None, "Block", "Filesystem"):
+            found.append(not_supported("spec.volumeMode", mode, ("Block", "Filesystem")))
+        if name:
+            found.extend(invalid_value("spec.storageClassName", name, why) for why in dns_subdomain(name))
+        affinity = spec.get("nodeAffinity")
+        if affinity is not None and affinity.get("required") is None:
+            why = "must specify required node constraints"
+            found.append(required("spec.nodeAffinity.required", why))
+        elif affinity is not None:
+            found += node_selector(affinity["required"], "spec.nodeAffinity.required")
+        if "hostPath" in sources and ".." in spec["hostPath"].get("path", "").split("/"):
+            path = spec["hostPath"]["path"]
+            found.append(invalid_value("spec.hostPath.path", path, "must not contain '..'"))
         if "local" in sources and not spec.get("nodeAffinity"):
             found.append(required("metadata.annotations", "Local volume requires node affinity"))
         return found
@@ -170,8 +166,14 @@ class StorageClassStrategy(Strategy):
 
     def validate(self, rt: ResourceType, obj: JsonObject) -> list[FieldError]:
         found: list[FieldError] = []
-        if not obj["provisioner"]:
+        provisioner = obj["provisioner"]
+        if not provisioner:
             found.append(required("provisioner"))
+        else:
+            wrong = qualified_name(provisioner.lower())
+            found.extend(invalid_value("provisioner", provisioner, why) for why in wrong)
+        for at, term in enumerate(obj.get("allowedTopologies") or ()):
+            found += _topology(term, f"allowedTopologies[{at}]")
         if obj["reclaimPolicy"] not in ("Delete", "Retain"):
             found.append(not_supported("reclaimPolicy", obj["reclaimPolicy"], ("Delete", "Retain")))
         modes = ("Immediate", "WaitForFirstConsumer")
@@ -189,6 +191,25 @@ class StorageClassStrategy(Strategy):
         if old["reclaimPolicy"] != new["reclaimPolicy"]:
             found.append(forbidden_field("reclaimPolicy", why.format("reclaimPolicy")))
         return found + immutable(old["volumeBindingMode"], new["volumeBindingMode"], "volumeBindingMode")
+
+
+def _topology(term: JsonObject, path: str) -> list[FieldError]:
+    found: list[FieldError] = []
+    keys: set[str] = set()
+    for at, one in enumerate(term.get("matchLabelExpressions") or ()):
+        here, values = f"{path}.matchLabelExpressions[{at}]", one.get("values") or []
+        if not values:
+            found.append(required(f"{here}.values"))
+        found.extend(
+            duplicate(f"{here}.values[{number}]", value)
+            for number, value in enumerate(values)
+            if value in values[:number]
+        )
+        found += label_key(one["key"], f"{here}.key")
+        if one["key"] in keys:
+            found.append(duplicate(f"{here}.key", one["key"]))
+        keys.add(one["key"])
+    return found
 
 
 class CSIDriverStrategy(Strategy):

@@ -2,8 +2,19 @@
 
 from __future__ import annotations
 
-from kubesim.apiserver.kinds import jobs, limits, policies, policy, storage, workloads
+from kubesim.apiserver.kinds import (
+    endpoints,
+    jobs,
+    limits,
+    networking,
+    policies,
+    policy,
+    storage,
+    workloads,
+)
+from kubesim.apiserver.kinds.autoscaling import AutoscalerStrategy
 from kubesim.apiserver.kinds.base import Strategy
+from kubesim.apiserver.kinds.certificates import SigningRequestStrategy
 from kubesim.apiserver.kinds.core import (
     ConfigMapStrategy,
     EventStrategy,
@@ -24,7 +35,7 @@ _STORAGE = "storage.k8s.io"
 
 STRATEGIES: dict[tuple[str, str], Strategy] = {
     ("", "ConfigMap"): ConfigMapStrategy(),
-    ("", "Endpoints"): policy.EndpointsStrategy(),
+    ("", "Endpoints"): endpoints.EndpointsStrategy(),
     ("", "Event"): EventStrategy(),
     ("", "LimitRange"): limits.LimitRangeStrategy(),
     ("", "Namespace"): NamespaceStrategy(),
@@ -32,6 +43,7 @@ STRATEGIES: dict[tuple[str, str], Strategy] = {
     ("", "PersistentVolume"): storage.VolumeStrategy(),
     ("", "PersistentVolumeClaim"): storage.ClaimStrategy(),
     ("", "Pod"): PodStrategy(),
+    ("", "PodTemplate"): workloads.PodTemplateStrategy(),
     ("", "ReplicationController"): workloads.ReplicationControllerStrategy(),
     ("", "ResourceQuota"): limits.QuotaStrategy(),
     ("", "Secret"): SecretStrategy(),
@@ -49,21 +61,23 @@ STRATEGIES: dict[tuple[str, str], Strategy] = {
     ("apps", "Deployment"): workloads.DeploymentStrategy(),
     ("apps", "ReplicaSet"): workloads.ReplicaSetStrategy(),
     ("apps", "StatefulSet"): workloads.StatefulSetStrategy(),
-    ("autoscaling", "HorizontalPodAutoscaler"): policy.AutoscalerStrategy(),
+    ("autoscaling", "HorizontalPodAutoscaler"): AutoscalerStrategy(),
     ("batch", "CronJob"): jobs.CronJobStrategy(),
     ("batch", "Job"): jobs.JobStrategy(),
+    ("certificates.k8s.io", "CertificateSigningRequest"): SigningRequestStrategy(),
     ("coordination.k8s.io", "Lease"): LeaseStrategy(),
-    ("discovery.k8s.io", "EndpointSlice"): policy.EndpointSliceStrategy(),
+    ("discovery.k8s.io", "EndpointSlice"): endpoints.EndpointSliceStrategy(),
     ("events.k8s.io", "Event"): EventStrategy(),
-    (_NETWORKING, "Ingress"): policy.CountedStrategy(),
-    (_NETWORKING, "IngressClass"): policy.IngressClassStrategy(),
-    (_NETWORKING, "NetworkPolicy"): policy.NetworkPolicyStrategy(),
+    (_NETWORKING, "Ingress"): networking.IngressStrategy(),
+    (_NETWORKING, "IngressClass"): networking.IngressClassStrategy(),
+    (_NETWORKING, "NetworkPolicy"): networking.NetworkPolicyStrategy(),
     ("policy", "PodDisruptionBudget"): policy.BudgetStrategy(),
     (policy.RBAC, "ClusterRole"): policy.RoleStrategy(),
     (policy.RBAC, "ClusterRoleBinding"): policy.BindingStrategy(),
     (policy.RBAC, "Role"): policy.RoleStrategy(),
     (policy.RBAC, "RoleBinding"): policy.BindingStrategy(),
     ("scheduling.k8s.io", "PriorityClass"): policy.PriorityClassStrategy(),
+    ("node.k8s.io", "RuntimeClass"): policy.RuntimeClassStrategy(),
     (_STORAGE, "CSIDriver"): storage.CSIDriverStrategy(),
     (_STORAGE, "StorageClass"): storage.StorageClassStrategy(),
 }

@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 from kubesim.apiserver.kinds import pod_defaults, pod_rules
 from kubesim.apiserver.kinds.base import Context, Strategy, immutable, not_negative, put, with_meta
 from kubesim.apiserver.kinds.placement import label_selector
+from kubesim.apiserver.kinds.pod_warnings import pod_warnings
 from kubesim.apiserver.selectors import from_object
 from kubesim.errors import (
     FieldError,
@@ -17,6 +18,7 @@ from kubesim.errors import (
     not_supported,
     required,
 )
+from kubesim.schema.meta import dns_label
 from kubesim.schema.registry import ResourceType
 
 _PERCENT = re.compile("[0-9]+%", re.ASCII)
@@ -43,7 +45,7 @@ def _is_zero(value: Any) -> bool:
 
 
 def selector_and_template(
-    spec: JsonObject, *, restart: bool = True, complete: bool = True
+    spec: JsonObject, *, complete: bool = True, kind: str = "ReplicaSet", shown: str = "deployment"
 ) -> list[FieldError]:
     """The selector of a workload has to select the pods that its template makes.
 
@@ -56,7 +58,7 @@ def selector_and_template(
     else:
         found += label_selector(selector, "spec.selector")
         if not selector.get("matchLabels") and not selector.get("matchExpressions"):
-            found.append(invalid_value("spec.selector", selector, "empty selector is invalid for deployment"))
+            found.append(invalid_value("spec.selector", selector, f"empty selector is invalid for {shown}"))
     labels = (template.get("metadata") or {}).get("labels")
     if not any(error.field.startswith("spec.selector.") for error in found):
         compiled = from_object(selector)
@@ -65,10 +67,10 @@ def selector_and_template(
             found.append(invalid_value("spec.template.metadata.labels", labels, why))
     found += pod_rules.template(template, "spec.template", whole=complete)
     policy = template["spec"].get("restartPolicy")
-    if restart and policy in pod_rules.RESTART_POLICIES and policy != "Always":
+    if policy in pod_rules.RESTART_POLICIES and policy != "Always":
         found.append(not_supported("spec.template.spec.restartPolicy", policy, ("Always",)))
     if template["spec"].get("activeDeadlineSeconds") is not None:
-        why = "activeDeadlineSeconds in ReplicaSet is not Supported"
+        why = f"activeDeadlineSeconds in {kind} is not Supported"
         found.append(forbidden_field("spec.template.spec.activeDeadlineSeconds", why))
     return found
 
@@ -83,6 +85,10 @@ class _Workload(Strategy):
 
     generation = True
     constants: ClassVar[JsonObject] = {}
+    counted: ClassVar[tuple[str, ...]] = ()
+    """The numbers of its status that are parts of its replicas."""
+    at_most_ready: ClassVar[str] = "cannot be greater than readyReplicas"
+    names_hosts: ClassVar[bool] = True
 
     def default(self, rt: ResourceType, obj: JsonObject) -> JsonObject:
         spec = pod_defaults.filled(obj["spec"], self.constants)
@@ -96,6 +102,44 @@ class _Workload(Strategy):
     def validate_change(self, rt: ResourceType, old: JsonObject, new: JsonObject) -> list[FieldError]:
         return immutable(old["spec"].get("selector"), new["spec"].get("selector"), "spec.selector")
 
+    def validate_status(self, rt: ResourceType, old: JsonObject, new: JsonObject) -> list[FieldError]:
+        return _status(new.get("status") or {}, self.counted, self.at_most_ready)
+
+    def warnings(self, rt: ResourceType, old: JsonObject | None, obj: JsonObject) -> list[str]:
+        if old is not None and old["metadata"].get("generation") == obj["metadata"].get("generation"):
+            return []
+        template = obj["spec"].get("template") or {}
+        found = host_name_warnings(obj) if old is None and self.names_hosts else []
+        meta = template.get("metadata") or {}
+        return found + pod_warnings(template.get("spec") or {}, meta, "spec.template")
+
+
+def host_name_warnings(obj: JsonObject) -> list[str]:
+    """Pods of a name that is no label have host names that are not their own."""
+    wrong = dns_label(obj["metadata"].get("name", ""))
+    if not wrong:
+        return []
+    why = "this is used in Pod names and hostnames, which can result in surprising behavior; a DNS label is recommended"
+    return [f"metadata.name: {why}: [{' '.join(wrong)}]"]
+
+
+def _status(status: JsonObject, counted: tuple[str, ...], at_most_ready: str) -> list[FieldError]:
+    """Numbers of a status: none is negative, and none counts more replicas than there are."""
+    found: list[FieldError] = []
+    for key, value in status.items():
+        if isinstance(value, int) and not isinstance(value, bool):
+            found += not_negative(value, f"status.{key}")
+    total, ready = status.get("replicas", 0), status.get("readyReplicas", 0)
+    found.extend(
+        invalid_value(f"status.{key}", status[key], "cannot be greater than status.replicas")
+        for key in counted
+        if status.get(key, 0) > total
+    )
+    available = status.get("availableReplicas", 0)
+    if counted and available > ready:
+        found.append(invalid_value("status.availableReplicas", available, at_most_ready))
+    return found
+
 
 class DeploymentStrategy(_Workload):
     """A write of the status cannot change labels, but can annotations: the controller writes the revision there."""
@@ -105,6 +149,7 @@ class DeploymentStrategy(_Workload):
         "revisionHistoryLimit": 10,
         "progressDeadlineSeconds": 600,
     }
+    counted = ("updatedReplicas", "readyReplicas", "availableReplicas")
 
     def filled(self, spec: JsonObject) -> JsonObject:
         strategy = spec.get("strategy") or {}
@@ -125,7 +170,7 @@ class DeploymentStrategy(_Workload):
         found = counts(spec, "replicas", "minReadySeconds", "revisionHistoryLimit", "progressDeadlineSeconds")
         found += selector_and_template(spec) + self._strategy(spec["strategy"])
         deadline = spec.get("progressDeadlineSeconds")
-        if deadline is not None and 0 <= deadline <= spec.get("minReadySeconds", 0):
+        if deadline is not None and deadline <= spec.get("minReadySeconds", 0):
             why = "must be greater than minReadySeconds"
             found.append(invalid_value("spec.progressDeadlineSeconds", deadline, why))
         return found
@@ -160,6 +205,7 @@ class DeploymentStrategy(_Workload):
 
 class ReplicaSetStrategy(_Workload):
     constants: ClassVar[JsonObject] = {"replicas": 1}
+    counted = ("fullyLabeledReplicas", "readyReplicas", "availableReplicas")
 
     def validate(self, rt: ResourceType, obj: JsonObject) -> list[FieldError]:
         return counts(obj["spec"], "replicas", "minReadySeconds") + selector_and_template(obj["spec"])
@@ -169,6 +215,7 @@ class ReplicationControllerStrategy(_Workload):
     """The oldest one: its selector is a plain map, taken from the template if it is missing."""
 
     constants: ClassVar[JsonObject] = {"replicas": 1}
+    counted = ("fullyLabeledReplicas", "readyReplicas", "availableReplicas")
 
     def default(self, rt: ResourceType, obj: JsonObject) -> JsonObject:
         obj = super().default(rt, obj)
@@ -191,7 +238,14 @@ class ReplicationControllerStrategy(_Workload):
         if any(labels.get(key) != value for key, value in (spec.get("selector") or {}).items()):
             why = "`selector` does not match template `labels`"
             found.append(invalid_value("spec.template.metadata.labels", labels, why))
-        return found + pod_rules.template(template, "spec.template")
+        found += pod_rules.template(template, "spec.template")
+        policy = template["spec"].get("restartPolicy")
+        if policy != "Always":
+            found.append(not_supported("spec.template.spec.restartPolicy", policy, ("Always",)))
+        if template["spec"].get("activeDeadlineSeconds") is not None:
+            why = "activeDeadlineSeconds in ReplicationController is not Supported"
+            found.append(forbidden_field("spec.template.spec.activeDeadlineSeconds", why))
+        return found
 
     def validate_change(self, rt: ResourceType, old: JsonObject, new: JsonObject) -> list[FieldError]:
         return []
@@ -214,7 +268,14 @@ def _claim(template: JsonObject) -> JsonObject:
     return made if status.get("phase") else put(made, "status", {**status, "phase": "Pending"})
 
 
+_RETENTION = ("Retain", "Delete")
+
+
 class StatefulSetStrategy(_Workload):
+    name_rule = staticmethod(dns_label)
+    names_hosts = False
+    counted = ("readyReplicas", "currentReplicas", "updatedReplicas", "availableReplicas")
+    at_most_ready = "cannot be greater than status.readyReplicas"
     constants: ClassVar[JsonObject] = {
         "replicas": 1,
         "revisionHistoryLimit": 10,
@@ -245,7 +306,14 @@ class StatefulSetStrategy(_Workload):
         if policy not in ("OrderedReady", "Parallel"):
             why = "must be 'OrderedReady' or 'Parallel'"
             found.append(invalid_value("spec.podManagementPolicy", policy, why))
-        found += selector_and_template(spec, complete=False) + self._strategy(spec["updateStrategy"])
+        found += selector_and_template(spec, complete=False, kind="StatefulSet", shown="statefulset")
+        found += self._strategy(spec["updateStrategy"])
+        retention = spec["persistentVolumeClaimRetentionPolicy"]
+        found.extend(
+            not_supported(f"spec.persistentVolumeClaimRetentionPolicy.{key}", retention[key], _RETENTION)
+            for key in ("whenDeleted", "whenScaled")
+            if retention[key] not in _RETENTION
+        )
         start = (spec.get("ordinals") or {}).get("start")
         return found + not_negative(start, "spec.ordinals.start")
 
@@ -279,6 +347,7 @@ class DaemonSetStrategy(_Workload):
     """Counts the changes of its template in an annotation, a relic that clients still read."""
 
     constants: ClassVar[JsonObject] = {"revisionHistoryLimit": 10}
+    names_hosts = False
 
     def filled(self, spec: JsonObject) -> JsonObject:
         strategy = spec.get("updateStrategy") or {}
@@ -302,18 +371,22 @@ class DaemonSetStrategy(_Workload):
 
     def validate(self, rt: ResourceType, obj: JsonObject) -> list[FieldError]:
         spec = obj["spec"]
-        found = counts(spec, "minReadySeconds", "revisionHistoryLimit") + selector_and_template(spec)
+        found = counts(spec, "minReadySeconds", "revisionHistoryLimit")
+        found += selector_and_template(spec, kind="DaemonSet", shown="daemonset")
         strategy = spec["updateStrategy"]
         kind, rolling = strategy["type"], strategy.get("rollingUpdate") or {}
         path = "spec.updateStrategy.rollingUpdate"
         if kind not in ("RollingUpdate", "OnDelete"):
-            found.append(not_supported("spec.updateStrategy.type", kind, ("OnDelete", "RollingUpdate")))
+            found.append(not_supported("spec.updateStrategy", strategy, ("RollingUpdate", "OnDelete")))
         elif kind == "RollingUpdate":
             found += int_or_percent(rolling["maxUnavailable"], f"{path}.maxUnavailable", most=True)
             found += int_or_percent(rolling["maxSurge"], f"{path}.maxSurge", most=True)
-            if _is_zero(rolling["maxUnavailable"]) and _is_zero(rolling["maxSurge"]):
-                why = "cannot be 0 when maxUnavailable is 0"
-                found.append(required(path, why))
+            zero = _is_zero(rolling["maxUnavailable"]), _is_zero(rolling["maxSurge"])
+            if all(zero):
+                found.append(required(f"{path}.maxUnavailable", "cannot be 0 when maxSurge is 0"))
+            elif not any(zero):
+                why = "may not be set when maxUnavailable is non-zero"
+                found.append(invalid_value(f"{path}.maxSurge", rolling["maxSurge"], why))
         return found
 
 
@@ -331,3 +404,19 @@ class ControllerRevisionStrategy(Strategy):
 
     def validate_change(self, rt: ResourceType, old: JsonObject, new: JsonObject) -> list[FieldError]:
         return immutable(old.get("data"), new.get("data"), "data")
+
+
+class PodTemplateStrategy(Strategy):
+    """A template that stands for itself."""
+
+    generation = True
+
+    def default(self, rt: ResourceType, obj: JsonObject) -> JsonObject:
+        return pod_defaults.replaced(obj, "template", pod_defaults.template)
+
+    def validate(self, rt: ResourceType, obj: JsonObject) -> list[FieldError]:
+        return pod_rules.template(obj["template"], "template")
+
+    def warnings(self, rt: ResourceType, old: JsonObject | None, obj: JsonObject) -> list[str]:
+        template = obj["template"]
+        return pod_warnings(template["spec"], template.get("metadata") or {}, "template")

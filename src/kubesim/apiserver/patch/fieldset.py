@@ -116,6 +116,31 @@ def of_paths(paths: tuple[tuple[str, ...], ...]) -> Node | None:
     return found
 
 
+def is_set(node: Any) -> bool:
+    """Whether a document is a set, and not what somebody wrote in its place."""
+    if not isinstance(node, dict):
+        return False
+    return all(_is_key(key) and is_set(below) for key, below in node.items())
+
+
+def _is_key(key: str) -> bool:
+    kind, colon, text = key.partition(":")
+    if key == "." or (kind == "f" and colon):
+        return True
+    try:
+        match kind:
+            case "k":
+                return isinstance(orjson.loads(text), dict)
+            case "v":
+                orjson.loads(text)
+                return True
+            case "i":
+                return text.isdecimal()
+    except orjson.JSONDecodeError:
+        return False
+    return False
+
+
 def sorted_set(node: Node) -> dict[str, Any]:
     """The same set with its members in order, as it is written."""
     return {key: sorted_set(node[key]) for key in sorted(node)}

@@ -8,29 +8,46 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import orjson
+
 from kubesim import errors
 
 MOST_OPERATIONS = 10_000
+MOST_COPIED = 3 * 1024 * 1024
 
 
 class _Refused(Exception):
     """An operation that cannot be applied."""
 
 
-def json_patch(document: Any, operations: Sequence[Any]) -> Any:
+class Copies:
+    """How much the copies of one request may still add: a few dozen could double a document beyond any memory."""
+
+    def __init__(self) -> None:
+        self._left = MOST_COPIED
+
+    def count(self, value: Any) -> Any:
+        self._left -= len(orjson.dumps(value))
+        if self._left < 0:
+            raise _Refused
+        return value
+
+
+def json_patch(document: Any, operations: Sequence[Any], copies: Copies | None = None) -> Any:
     """The document after all operations, or StatusError and no change at all."""
+    copies = copies or Copies()
     if len(operations) > MOST_OPERATIONS:
         text = f"The allowed maximum operations in a JSON patch is {MOST_OPERATIONS}, got {len(operations)}"
         raise errors.StatusError(413, "RequestEntityTooLarge", text)
     try:
         for operation in operations:
-            document = _apply(document, operation)
+            document = _apply(document, operation, copies)
     except _Refused:
         raise errors.unprocessable() from None
     return document
 
 
-def _apply(document: Any, operation: Any) -> Any:
+def _apply(document: Any, operation: Any, copies: Copies) -> Any:
     if not isinstance(operation, dict) or not isinstance(operation.get("path"), str):
         raise _Refused
     path = _pointer(operation["path"])
@@ -46,7 +63,7 @@ def _apply(document: Any, operation: Any) -> Any:
             rest, value = _remove(document, _pointer(operation.get("from")))
             return _add(rest, path, value)
         case "copy":
-            return _add(document, path, _get(document, _pointer(operation.get("from"))))
+            return _add(document, path, copies.count(_get(document, _pointer(operation.get("from")))))
         case "test":
             if _found(document, path) != operation.get("value"):
                 raise _Refused

@@ -87,6 +87,10 @@ def read(entries: list[JsonObject] | None) -> dict[Owner, Entry]:
     return managers
 
 
+def _readable(entries: list[JsonObject]) -> bool:
+    return all(fieldset.is_set(entry.get("fieldsV1", {})) for entry in entries)
+
+
 def written(managers: Managers) -> list[JsonObject]:
     """The entries as an object carries them: what is applied first, then by time and name."""
     found: list[JsonObject] = []
@@ -185,7 +189,7 @@ def updated(
     """
     if not subresource and isinstance(requested, list) and requested in ([], [{}]):
         return []
-    entries = requested if requested and not subresource else None
+    entries = requested if requested and not subresource and _readable(requested) else None
     managers = read(entries) or read((live or {"metadata": {}})["metadata"].get("managedFields"))
     if live is not None and not managers:
         return []

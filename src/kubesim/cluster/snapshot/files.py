@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import IO, Any
 
 from kubesim.cluster.errors import SnapshotRefused
-from kubesim.schema.bodies import DecodeError, dump_yaml, load_yaml
+from kubesim.schema.bodies import DecodeError, load_yaml
+from kubesim.schema.yamltext import dump_yaml
 
 JsonObject = dict[str, Any]
 

@@ -8,7 +8,18 @@ from itertools import pairwise
 from typing import Any
 
 from kubesim.schema.cel.functions import Function, define
-from kubesim.schema.cel.values import NONE, CelError, Optional, as_int, contains, equal, less, some
+from kubesim.schema.cel.values import (
+    NONE,
+    TOO_MUCH,
+    CelError,
+    Optional,
+    as_int,
+    contains,
+    equal,
+    less,
+    pay,
+    some,
+)
 
 # Lists and sets
 
@@ -63,12 +74,14 @@ def _slice(values: list[Any], start: int, end: int) -> list[Any]:
 
 def _flat(values: list[Any], depth: int = 1) -> list[Any]:
     made: list[Any] = []
+    pay(len(values))
     for one in values:
         made += _flat(one, depth - 1) if isinstance(one, list) and depth > 0 else [one]
     return made
 
 
 def _order(values: list[Any]) -> list[Any]:
+    pay(len(values))
     for one in values[1:]:
         less(values[0], one)
     return sorted(values)
@@ -76,7 +89,8 @@ def _order(values: list[Any]) -> list[Any]:
 
 def _range(end: int) -> list[int]:
     if end > 1_000_000:
-        raise CelError("operation cancelled: actual cost limit exceeded")
+        raise CelError(TOO_MUCH)
+    pay(max(end, 0))
     return list(range(end))
 
 

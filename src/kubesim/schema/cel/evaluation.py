@@ -56,9 +56,11 @@ class Program:
 
     def run(self, variables: Mapping[str, Any], budget: Budget | None = None) -> Any:
         """Raises CelError."""
-        env: Env = {**variables, _BUDGET: budget or Budget()}
+        budget = budget or Budget()
+        env: Env = {**variables, _BUDGET: budget}
         try:
-            return self.step(env)
+            with budget.running():
+                return self.step(env)
         except RecursionError:
             raise CelError("expression recursion limit exceeded") from None
 
@@ -207,12 +209,16 @@ def _maybe(target: Any, key: Any) -> Optional:
             return NONE
         target = target.value
     if isinstance(target, dict):
-        return some(target[key]) if key in target else NONE
+        return some(target[key]) if _hashable(key) and key in target else NONE
     if isinstance(target, list) and isinstance(key, int) and not isinstance(key, bool):
         return some(target[key]) if 0 <= key < len(target) else NONE
     if target is None:
         return NONE
     raise CelError(NO_OVERLOAD)
+
+
+def _hashable(key: Any) -> bool:
+    return not isinstance(key, list | dict)
 
 
 def _has(target: Any, name: str) -> bool:
@@ -229,7 +235,7 @@ def _index(target: Any, key: Any, optional: bool) -> Any:
     if isinstance(target, dict):
         try:
             return target[key]
-        except KeyError:
+        except (KeyError, TypeError):  # no list and no map is a key
             raise CelError(f"no such key: {key}") from None
     if not isinstance(target, list):
         raise CelError(NO_OVERLOAD)
@@ -263,10 +269,22 @@ def _call(node: tree.Call, bound: frozenset[str]) -> Step:
         found = overload(name, member, "".join(map(code, args)))
         if found is None:
             raise CelError(NO_OVERLOAD)
-        env[_BUDGET].spend(_cost(args))
-        return found(*args)
+        budget = env[_BUDGET]
+        budget.spend(_cost(args))
+        try:
+            made = found(*args)
+        except _BEYOND_PYTHON as wrong:
+            raise CelError(str(wrong)) from None
+        if type(made) in _SIZED:
+            budget.spend(_cost([made]))
+        return made
 
     return call
+
+
+_BEYOND_PYTHON = (ValueError, ArithmeticError, OSError)
+"""What Python says of numbers and times that it cannot have: a year 0, 5,000 digits."""
+_SIZED = (str, bytes, list)
 
 
 def _cost(args: list[Any]) -> int:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import Any
 
-from kubesim.schema.cel.values import CelError, Type, code
+from kubesim.schema.cel.values import CelError, Type, code, pay
 
 _VERB = re.compile(r"%(?:\.(\d+))?(.)", re.DOTALL)
 
@@ -57,6 +57,8 @@ def _shown(verb: str, precision: int, value: Any, string_of: Callable[[Any], str
 def _text(value: Any, string_of: Callable[[Any], str]) -> str:
     if value is None:
         return "null"
+    if isinstance(value, list | dict):
+        pay(1 + len(value))
     if isinstance(value, list):
         return "[" + ", ".join(_text(one, string_of) for one in value) + "]"
     if isinstance(value, dict):
@@ -64,6 +66,8 @@ def _text(value: Any, string_of: Callable[[Any], str]) -> str:
         return "{" + ", ".join(f"{key}: {item}" for key, item in pairs) + "}"
     if isinstance(value, Type):
         return value.name
+    if isinstance(value, str | bytes):
+        pay(len(value) // 10)
     if isinstance(value, str | int | float | bytes | datetime | timedelta):
         return string_of(value)
     return str(value)

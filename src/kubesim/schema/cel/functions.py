@@ -104,7 +104,9 @@ def _moved(one: datetime, other: timedelta) -> datetime:
 
 
 def _in(value: Any, values: Any) -> bool:
-    return contains(values, value) if isinstance(values, list) else value in values
+    if isinstance(values, list):
+        return contains(values, value)
+    return not isinstance(value, list | dict) and value in values
 
 
 for _operator, _ints, _doubles in (

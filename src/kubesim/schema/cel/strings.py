@@ -1,49 +1,48 @@
 """Strings and bytes: the predicates of the standard library, cel-go's extension, and Kubernetes' `find` and `findAll`.
 
-Regular expressions are RE2's in Kubernetes and Python's here, with a limit on the length of what they are matched with.
+Regular expressions are RE2's (`schema.expressions`), as in Kubernetes: no pattern makes them slower than linear.
 """
 
 from __future__ import annotations
 
 import base64
 import binascii
-import re
-from functools import lru_cache
 from typing import Any
 
 from kubesim.schema.cel.formatting import format_
 from kubesim.schema.cel.functions import define, string_of
-from kubesim.schema.cel.values import CelError
+from kubesim.schema.cel.values import TOO_MUCH, CelError, pay
+from kubesim.schema.expressions import Expression, InvalidExpression, expression
 
-MOST_MATCHED = 100_000
+_LARGEST = 10_000_000
+"""Characters of a text that an expression may make."""
 
 
-@lru_cache(maxsize=512)
-def _pattern(text: str) -> re.Pattern[str]:
-    translated = (
-        text.replace(r"\z", r"\Z").replace("[[:alpha:]]", "[A-Za-z]").replace("[[:alnum:]]", "[A-Za-z0-9]")
-    )
+def _priced(text: str, pattern: str) -> Expression:
+    """The expression, paid for as in the real server: by what it has to look at and by how long it is."""
+    pay((1 + len(text) // 10) * (1 + len(pattern) // 4))
     try:
-        return re.compile(translated, re.ASCII)
-    except (re.error, RecursionError, OverflowError) as wrong:
-        raise CelError(f"error parsing regexp: {wrong}") from None
+        return expression(pattern)
+    except InvalidExpression as wrong:
+        raise CelError(str(wrong)) from None
 
 
-def matched(text: str, pattern: str) -> re.Match[str] | None:
-    if len(text) > MOST_MATCHED:
-        raise CelError("operation cancelled: actual cost limit exceeded")
-    return _pattern(pattern).search(text)
+def _matches(text: str, pattern: str) -> bool:
+    return _priced(text, pattern).search(text) is not None
 
 
 def _find_all(text: str, pattern: str, limit: int = -1) -> list[str]:
-    if len(text) > MOST_MATCHED:
-        raise CelError("operation cancelled: actual cost limit exceeded")
-    found = [one[0] for one in _pattern(pattern).finditer(text)]
-    return found if limit < 0 else found[:limit]
+    found: list[str] = []
+    for one in _priced(text, pattern).finditer(text):
+        if 0 <= limit <= len(found):
+            break
+        pay(1 + (len(text) - one.end()) // 10)  # to find one, the expression may look at all the rest
+        found.append(one[0])
+    return found
 
 
 def _find(text: str, pattern: str) -> str:
-    found = matched(text, pattern)
+    found = _priced(text, pattern).search(text)
     return found[0] if found is not None else ""
 
 
@@ -92,14 +91,16 @@ def _split(text: str, by: str, limit: int = -1) -> list[str]:
 
 
 def _replace(text: str, old: str, new: str, limit: int = -1) -> str:
-    if (len(text) + 1) * (len(new) + 1) > 10_000_000:
-        raise CelError("operation cancelled: actual cost limit exceeded")
+    if (len(text) + 1) * (len(new) + 1) > _LARGEST:
+        raise CelError(TOO_MUCH)
     return text.replace(old, new, limit)
 
 
 def _join(values: list[Any], by: str = "") -> str:
     if not all(isinstance(one, str) for one in values):
         raise CelError("no such overload")
+    if sum(map(len, values)) + len(by) * len(values) > _LARGEST:
+        raise CelError(TOO_MUCH)
     return by.join(values)
 
 
@@ -119,7 +120,7 @@ _QUOTED = {
 define("contains", "s.s:b", lambda text, part: part in text)
 define("startsWith", "s.s:b", str.startswith)
 define("endsWith", "s.s:b", str.endswith)
-define("matches", "s.s:b ss:b", lambda text, pattern: matched(text, pattern) is not None)
+define("matches", "s.s:b ss:b", _matches)
 define("find", "s.s:s", _find)
 define("findAll", "s.s:l s.si:l", _find_all)
 define("charAt", "s.i:s", _char_at)

@@ -32,6 +32,8 @@ class Machine:
     hardware: Hardware | None = None
     closed: str = ""  # why nothing of ours is scheduled there
     taints: Sequence[Mapping[str, Any]] = field(default_factory=tuple)  # those that a GPU pod tolerates
+    keeps_out: Sequence[Mapping[str, Any]] = field(default_factory=tuple)  # the other ones
+    labels: Mapping[str, str] = field(default_factory=dict)
 
 
 def machine(node: Mapping[str, Any]) -> Machine:
@@ -50,6 +52,8 @@ def machine(node: Mapping[str, Any]) -> Machine:
         hardware=hardware,
         closed=_closed(spec, status, taints),
         taints=tuple(taint for taint in taints if taint.get("key") in RESOURCES),
+        keeps_out=tuple(taint for taint in taints if taint.get("key") not in RESOURCES),
+        labels=metadata.get("labels") or {},
     )
 
 

@@ -2,19 +2,25 @@
 
 A file that is broken, missing or incomplete gives its error to those who name it, at each use, until it is mended; so
 does one that cannot be read within a bound, because its file system hangs. No call is made here.
+
+In a pod with a service account there is one context more, `in-cluster`, and it is the current one where the kubeconfig
+has none.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from kubewire.aside import Aside, StillReading
 from kubewire.connection import Connection
 from kubewire.errors import ConfigError, KubeconfigInvalid
-from kubewire.kubeconfig import Kubeconfig, load
+from kubewire.kubeconfig import Kubeconfig, in_cluster, load
 from whimbrel.model import errors
+
+IN_CLUSTER = "in-cluster"
+"""The context of the pod that this process runs in."""
 
 _Stamp = tuple[tuple[int, int, int] | None, ...]
 
@@ -22,23 +28,39 @@ _Stamp = tuple[tuple[int, int, int] | None, ...]
 class Contexts:
     """The merged kubeconfig of one list of files."""
 
-    def __init__(self, paths: Sequence[str | Path]) -> None:
+    def __init__(self, paths: Sequence[str | Path], *, pod: Callable[[], Connection] = in_cluster) -> None:
+        self._pod = pod
         self.paths = tuple(Path(path) for path in paths)
         self._aside = Aside()
         self._known: tuple[_Stamp, Kubeconfig | ConfigError] | None = None
 
     async def names(self) -> list[str]:
         """All contexts. Raises a `ConfigError` when a file cannot be used."""
-        return (await self._read()).contexts()
+        config = await self._read()
+        return [*config.contexts(), *([IN_CLUSTER] if await self._only_pod(config) else [])]
 
     async def current(self) -> str | None:
         """The current context, if there is one and it exists."""
         config = await self._read()
-        return config.current if config.current in config.contexts() else None
+        if config.current in config.contexts():
+            return config.current
+        return IN_CLUSTER if await self._only_pod(config) else None
 
     async def connection(self, context: str) -> Connection:
         """Where a context leads. Raises a `ConfigError`."""
-        return (await self._read()).connection(context)
+        config = await self._read()
+        if context == IN_CLUSTER and (found := await self._only_pod(config)):
+            return found
+        return config.connection(context)
+
+    async def _only_pod(self, config: Kubeconfig) -> Connection | None:
+        """Where this pod's service account leads, unless a context of the kubeconfig has that name."""
+        if IN_CLUSTER in config.contexts():
+            return None
+        try:
+            return await self._aside.run(self._pod)
+        except (ConfigError, StillReading):
+            return None
 
     def warnings(self) -> list[errors.KubeconfigInvalid]:
         """What the files hide or lack, though they can be used; as they were last read."""

@@ -1,7 +1,8 @@
 """Waiting until every node of a cluster runs, and telling what is waited for.
 
 One watch follows the pods; a slower look at their events explains those that hang. What cannot be mended by waiting
-ends the wait at once, everything else when the time is over, with the last reason.
+ends the wait at once, everything else when the time is over, with the last reason. A node that no machine has taken
+within the user's `provision_timeout` ends it earlier.
 """
 
 from __future__ import annotations
@@ -55,6 +56,8 @@ class Wait:
         """Follow the pods from what was found on. Raises `OutOfCapacity` when the time is over, `InfraRefused` when
         a node can never run, `NodeLost` when somebody deletes one."""
         self._pods = dict(found.pods)
+        patience = self._spec.provision.patience
+        machines_by = time.monotonic() + (timeout if patience is None else patience)
         watcher = asyncio.create_task(self._follow(found), name=f"pods of {self._spec.name}")
         explainer = asyncio.create_task(self._explain(), name=f"events of {self._spec.name}")
         try:
@@ -66,7 +69,12 @@ class Wait:
                     if all(state.phase == "running" for state in states):
                         return states
                     self._stop_if_hopeless(states)
-                    await self._next_change(watcher)
+                    left = None
+                    if any(not state.host for state in states):
+                        left = machines_by - time.monotonic()
+                        if left <= 0:
+                            raise self._time_is_over(timeout if patience is None else patience)
+                    await self._next_change(watcher, left)
         except TimeoutError:
             raise self._time_is_over(timeout) from None
         finally:
@@ -74,10 +82,10 @@ class Wait:
             explainer.cancel()
             await asyncio.gather(watcher, explainer, return_exceptions=True)
 
-    async def _next_change(self, watcher: asyncio.Task[None]) -> None:
+    async def _next_change(self, watcher: asyncio.Task[None], timeout: float | None) -> None:
         change = asyncio.create_task(self._changed.wait(), name="change")
         try:
-            await asyncio.wait((change, watcher), return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait((change, watcher), timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
         finally:
             change.cancel()
             await asyncio.gather(change, return_exceptions=True)
@@ -121,7 +129,7 @@ class Wait:
         await asyncio.sleep(_EXPLAIN_AFTER)
         while True:
             for rank, pod in list(self._pods.items()):
-                if reasons.phase(pod) == "pending" and not reasons.unschedulable(pod):
+                if reasons.phase(pod) == "pending":
                     self._events[rank] = await self._objects.events_of(pod)
             self._changed.set()
             await asyncio.sleep(_EXPLAIN_EVERY)

@@ -15,6 +15,7 @@ from kubewire.client import Client
 from kubewire.connection import Connection
 from kubewire.resources import NAMESPACES, PODS
 from whimbrel.infra.base import (
+    NO_PROVISION,
     Check,
     ClusterSpec,
     Inventory,
@@ -26,16 +27,19 @@ from whimbrel.infra.base import (
     moved,
 )
 from whimbrel.infra.guard import GuardView
-from whimbrel.infra.kubernetes import capacity, pods, reasons
+from whimbrel.infra.kubernetes import capacity, claims, placement, pods, ports, reasons
 from whimbrel.infra.kubernetes.capacity import Machine
 from whimbrel.infra.kubernetes.census import PAGES, Census
+from whimbrel.infra.kubernetes.claims import Claims
 from whimbrel.infra.kubernetes.connection import Link, OpenClient, open_client
 from whimbrel.infra.kubernetes.contexts import Contexts
 from whimbrel.infra.kubernetes.ensuring import Wait
 from whimbrel.infra.kubernetes.failures import understood
 from whimbrel.infra.kubernetes.node import KubernetesNode
 from whimbrel.infra.kubernetes.objects import Found, Objects, thing_of
+from whimbrel.infra.kubernetes.pods import Accelerator, Spot
 from whimbrel.infra.kubernetes.settings import KubernetesSettings
+from whimbrel.infra.provision import Endpoint, Provision, VolumeSeen, VolumeSpec
 from whimbrel.model.errors import Forbidden, InfraError, OutOfCapacity, Unreachable
 from whimbrel.model.names import node_name
 
@@ -61,6 +65,7 @@ class KubernetesInfra:
         self._settings = settings
         self._link = Link(self.name, context, contexts, settings, opener=opener)
         self._objects = Objects(self._link)
+        self._claims = Claims(self._link)
         self._census = Census(self._link)
         self._identified: dict[bool, tuple[Connection, str, float]] = {}  # by sort: of the server, or a UID
 
@@ -140,16 +145,24 @@ class KubernetesInfra:
         )
 
     @understood
-    async def offer(self, num_nodes: int, shape: NodeShape) -> Offer:
+    async def offer(self, num_nodes: int, shape: NodeShape, provision: Provision = NO_PROVISION) -> Offer:
         """See `Infra`. Without the right to list Kubernetes nodes, what was asked is taken as feasible. A no is
-        never given from an older answer: machines may have come since."""
+        never given from an older answer: machines may have come since. Where something adds machines, there is no
+        no: it is asked for them, and `provision_timeout` says for how long."""
+
+        def why_not(machines: Sequence[Machine]) -> str:
+            return capacity.why_not(placement.admitting(machines, provision), num_nodes, shape)
+
         try:
             known = await self._census.machines()
-            reason = capacity.why_not(known.value, num_nodes, shape)
+            reason = why_not(known.value)
             if reason and known.age > 0:
-                reason = capacity.why_not((await self._census.machines(0.0, 0.0)).value, num_nodes, shape)
+                reason = why_not((await self._census.machines(0.0, 0.0)).value)
         except Forbidden:
             reason = ""
+        if reason and provision.autoscaler:
+            note = f"machines have to be added by the autoscaler ({provision.autoscaler}): {reason}"
+            return Offer(infra=self.name, feasible=True, note=note, shape=shape)
         return Offer(infra=self.name, feasible=not reason, reason=reason, shape=shape)
 
     @understood
@@ -209,8 +222,9 @@ class KubernetesInfra:
         except OutOfCapacity as error:
             raise await self._with_what_is_free(error, spec) from None
         strangers = [thing_of(spec, self.name, obj) for obj in found.others if obj["kind"] == "Pod"]
-        services = [thing for thing in self.things(spec) if thing.kind == "Service"]
-        return Observation(nodes=states, at=time.time(), others=[*strangers, *services])
+        others = [thing for thing in self.things(spec) if thing.kind != "Pod"]
+        opened = self._endpoints(spec, await self._objects.find(spec)) if spec.provision.ports else []
+        return Observation(nodes=states, at=time.time(), others=[*strangers, *others], endpoints=opened)
 
     @understood
     async def observe(self, spec: ClusterSpec) -> Observation:
@@ -241,6 +255,43 @@ class KubernetesInfra:
                 said = text
             await asyncio.sleep(min(pause, max(0.0, deadline - time.monotonic())))
             pause = min(_LAST_LOOK, pause * 1.5)
+
+    def home(self) -> str:
+        """See `Infra`."""
+        return self._link.namespace
+
+    def volume_thing(self, spec: VolumeSpec) -> Thing:
+        """See `Infra`."""
+        return claims.thing(spec, self.name)
+
+    @understood
+    async def make_volume(self, spec: VolumeSpec) -> VolumeSeen:
+        """See `Infra`."""
+        await self._same_volume(spec)
+        return await self._claims.make(spec)
+
+    @understood
+    async def observe_volume(self, spec: VolumeSpec) -> VolumeSeen:
+        """See `Infra`."""
+        await self._same_volume(spec)
+        return await self._claims.look(spec)
+
+    @understood
+    async def remove_volume(self, spec: VolumeSpec, timeout: float) -> VolumeSeen:
+        """See `Infra`."""
+        await self._same_volume(spec)
+        deadline, pause = time.monotonic() + timeout, _FIRST_LOOK
+        while True:
+            await self._claims.delete(spec)
+            seen = await self._claims.look(spec)
+            if not seen.phase or time.monotonic() >= deadline:
+                return seen
+            await asyncio.sleep(pause)
+            pause = min(_LAST_LOOK, pause * 1.5)
+
+    async def _same_volume(self, spec: VolumeSpec) -> None:
+        if spec.identity and await self.identity() != spec.identity:
+            raise moved(self.name, f"the volume {spec.name}")
 
     def node(self, spec: ClusterSpec, rank: int) -> KubernetesNode:
         """See `Infra`."""
@@ -295,14 +346,16 @@ class KubernetesInfra:
     async def _create_missing(self, spec: ClusterSpec, found: Found, progress: Progress) -> None:
         namespace = found.namespace
         missing = [rank for rank in range(spec.num_nodes) if rank not in found.pods]
-        names = {obj["metadata"]["name"] for obj in found.others}
-        wanted = []
-        if pods.has_service(spec) and pods.service_name(spec) not in names:
+        names = {(obj["kind"], obj["metadata"]["name"]) for obj in found.others}
+        wanted = [
+            (kind, obj)
+            for kind, obj in ports.objects(spec, namespace)
+            if (kind, obj["metadata"]["name"]) not in names
+        ]
+        if pods.has_service(spec) and ("Service", pods.service_name(spec)) not in names:
             wanted.append(("Service", pods.service(spec, namespace)))
         if missing:
-            accelerator = None
-            if spec.shape.accelerator_count:
-                accelerator = capacity.accelerator_for((await self._census.machines()).value, spec.shape)
+            accelerator, spot = await self._placed(spec)
             wanted += [
                 (
                     "Pod",
@@ -314,6 +367,7 @@ class KubernetesInfra:
                         command=self._settings.command,
                         grace=self._settings.grace,
                         accelerator=accelerator,
+                        spot=spot,
                     ),
                 )
                 for rank in missing
@@ -326,6 +380,23 @@ class KubernetesInfra:
             if isinstance(outcome, BaseException):
                 raise outcome
 
+    async def _placed(self, spec: ClusterSpec) -> tuple[Accelerator | None, Spot | None]:
+        """How its pods ask for the machines that they need."""
+        if not (spec.shape.accelerator_count or spec.provision.spot):
+            return None, None
+        try:
+            machines = placement.admitting((await self._census.machines()).value, spec.provision)
+        except Forbidden:
+            machines = []
+        accelerator = capacity.accelerator_for(machines, spec.shape)
+        spot = placement.spot_for(machines, spec.provision)
+        if spec.provision.spot and spot is None:
+            raise OutOfCapacity(
+                f"{self.name} has no machine that says that it is a spot machine.",
+                remedy="launch without spot, or name the autoscaler in the configuration file",
+            )
+        return accelerator or placement.accelerator_to_come(spec.shape, spec.provision), spot
+
     def _observation(
         self, spec: ClusterSpec, found: Found, refused: dict[str, InfraError] | None = None
     ) -> Observation:
@@ -337,7 +408,12 @@ class KubernetesInfra:
             states.append(state)
         others = [thing_of(spec, self.name, obj) for obj in found.others]
         why = {name: error.message for name, error in (refused or {}).items()}
-        return Observation(nodes=states, at=time.time(), others=others, refused=why)
+        endpoints = self._endpoints(spec, found)
+        return Observation(nodes=states, at=time.time(), others=others, endpoints=endpoints, refused=why)
+
+    def _endpoints(self, spec: ClusterSpec, found: Found) -> Sequence[Endpoint]:
+        context = self.name.partition("/")[2]
+        return ports.endpoints(spec, context, found.namespace, found.pods.get(0), found.others)
 
     async def _with_what_is_free(self, error: OutOfCapacity, spec: ClusterSpec) -> OutOfCapacity:
         """The same error with how much is free, where we may look; it only explains."""

@@ -9,8 +9,8 @@ import kubewire.errors as kube
 from kubewire.exec import ExecSession
 from whimbrel.infra.kubernetes.connection import Link
 from whimbrel.infra.kubernetes.failures import translate
-from whimbrel.infra.kubernetes.pods import CONTAINER
 from whimbrel.model.errors import InfraError, InfraRefused, NodeLost
+from whimbrel.model.podconfig import CONTAINER
 
 
 class KubernetesNode:

@@ -15,14 +15,14 @@ from typing import Any
 import kubewire.errors as kube
 from kubewire.client import Client
 from kubewire.paging import ObjectList
-from kubewire.resources import EVENTS, PODS, SERVICES, Resource
+from kubewire.resources import EVENTS, INGRESSES, PODS, SERVICES, Resource
 from whimbrel.infra.base import ClusterSpec, Thing
 from whimbrel.infra.kubernetes import pods
 from whimbrel.infra.kubernetes.connection import Link
 from whimbrel.model.errors import Forbidden, InfraError, InfraRefused
 from whimbrel.model.names import node_name
 
-_KINDS = {"Pod": PODS, "Service": SERVICES}
+_KINDS = {"Pod": PODS, "Service": SERVICES, "Ingress": INGRESSES}
 _AT_ONCE = 8
 """Objects that are created or deleted at the same time: a call's deadline counts from its turn, and half of the
 guard's slots stay free for others."""
@@ -33,7 +33,7 @@ class Found:
     """What there is of a cluster."""
 
     pods: Mapping[int, Mapping[str, Any]]  # by rank
-    others: Sequence[Mapping[str, Any]] = ()  # services, and pods that are nobody's rank
+    others: Sequence[Mapping[str, Any]] = ()  # services, ingresses, and pods that are nobody's rank
     namespace: str = ""
     version: str = ""  # resource version of the pods' list in that namespace
 
@@ -53,31 +53,35 @@ class Objects:
 
     def namespace(self, spec: ClusterSpec) -> str:
         """Where the cluster is, or would be made."""
-        return self._homes.get(spec.uid) or spec.namespace or self._link.namespace
+        return self._homes.get(spec.uid) or spec.namespace or spec.provision.namespace or self._link.namespace
 
     async def find(self, spec: ClusterSpec) -> Found:
         """Everything that carries the cluster's uid."""
         await self._link.connection()
         home = self.namespace(spec)
-        nodes, services = await asyncio.gather(
-            self._list("Pod", spec.uid, home), self._list("Service", spec.uid, home)
-        )
-        found = _sorted(spec, nodes.items, services.items, home, nodes.resource_version)
-        expected = spec.num_nodes + pods.has_service(spec)
-        if len(found.pods) + len(services.items) >= expected or not self._may_look_everywhere:
+        nodes, others = await self._look(spec, home)
+        found = _sorted(spec, nodes.items, others, home, nodes.resource_version)
+        expected = spec.num_nodes + pods.has_service(spec) + len(pods.port_kinds(spec))
+        if len(found.pods) + len(others) >= expected or not self._may_look_everywhere:
             return self._remember(spec, found)
         try:
-            all_nodes, all_services = await asyncio.gather(
-                self._list("Pod", spec.uid, None), self._list("Service", spec.uid, None)
-            )
+            all_nodes, all_others = await self._look(spec, None)
         except Forbidden:
             self._may_look_everywhere = False
             return self._remember(spec, found)
-        elsewhere = {obj["metadata"]["namespace"] for obj in (*all_nodes.items, *all_services.items)} - {home}
+        elsewhere = {obj["metadata"]["namespace"] for obj in (*all_nodes.items, *all_others)} - {home}
         if not elsewhere:
             return self._remember(spec, found)
         other = min(elsewhere) if not found.objects() else home
-        return self._remember(spec, _sorted(spec, all_nodes.items, all_services.items, other, ""))
+        return self._remember(spec, _sorted(spec, all_nodes.items, all_others, other, ""))
+
+    async def _look(self, spec: ClusterSpec, namespace: str | None) -> tuple[ObjectList, list[Any]]:
+        """The pods of a cluster, and what else it may have."""
+        kinds = ("Service", "Ingress") if "Ingress" in pods.port_kinds(spec) else ("Service",)
+        nodes, *others = await asyncio.gather(
+            *(self._list(kind, spec.uid, namespace) for kind in ("Pod", *kinds))
+        )
+        return nodes, [obj for found in others for obj in found.items]
 
     async def create(self, kind: str, obj: Mapping[str, Any]) -> None:
         """Create an object; one of the same name that is ours is as good."""
@@ -191,12 +195,12 @@ def thing_of(spec: ClusterSpec, infra: str, obj: Mapping[str, Any]) -> Thing:
 
 
 def _sorted(
-    spec: ClusterSpec, nodes: Sequence[Any], services: Sequence[Any], namespace: str, version: str
+    spec: ClusterSpec, nodes: Sequence[Any], others: Sequence[Any], namespace: str, version: str
 ) -> Found:
     names = {node_name(spec.name, spec.uid, rank): rank for rank in range(spec.num_nodes)}
     ranks = {names[pod["metadata"]["name"]]: pod for pod in nodes if pod["metadata"]["name"] in names}
     strangers = [pod for pod in nodes if pod["metadata"]["name"] not in names]
-    return Found(pods=ranks, others=[*strangers, *services], namespace=namespace, version=version)
+    return Found(pods=ranks, others=[*strangers, *others], namespace=namespace, version=version)
 
 
 def _resource(obj: Mapping[str, Any]) -> Resource:

@@ -108,7 +108,9 @@ def _why_ended(pod: Mapping[str, Any]) -> str:
 def _why_pending(pod: Mapping[str, Any], events: Iterable[Mapping[str, Any]]) -> str:
     scheduled = _condition(pod, "PodScheduled")
     if scheduled.get("reason") == "Unschedulable":
-        return _sentence("no machine can take it", _shorter(scheduled.get("message") or ""))
+        said = _sentence("no machine can take it", _shorter(scheduled.get("message") or ""))
+        scaling = _scaling(events)
+        return f"{said}; {scaling}" if scaling else said
     if scheduled.get("reason") == "SchedulingGated":
         return "something holds it back from the scheduler (a scheduling gate, such as a queue)"
     host = (pod.get("spec") or {}).get("nodeName")
@@ -135,6 +137,17 @@ def _last_warning(events: Iterable[Mapping[str, Any]]) -> str:
     if not warnings:
         return ""
     return f"{warnings[-1].get('reason', '')}: {warnings[-1].get('message', '')}"
+
+
+def _scaling(events: Iterable[Mapping[str, Any]]) -> str:
+    """What an autoscaler has said last about a pod without a machine (cluster-autoscaler's and Karpenter's events)."""
+    told = sorted(events, key=lambda event: str(event.get("lastTimestamp") or event.get("eventTime") or ""))
+    for event in reversed(told):
+        if event.get("reason") in ("TriggeredScaleUp", "Nominated"):
+            return _sentence("a machine is being added for it", event.get("message") or "")
+        if event.get("reason") == "NotTriggerScaleUp":
+            return _sentence("the autoscaler adds no machine for it", event.get("message") or "")
+    return ""
 
 
 def _shorter(message: str) -> str:

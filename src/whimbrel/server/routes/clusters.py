@@ -3,6 +3,7 @@ for."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query
@@ -22,7 +23,7 @@ from whimbrel.server import views
 from whimbrel.server.bodies import DownBody, FilesBody, LaunchBody, PlanBody
 from whimbrel.server.caller import Caller, From, With
 from whimbrel.server.services import Services
-from whimbrel.store import clusters, jobs, requests
+from whimbrel.store import clusters, jobs, requests, volumes
 from whimbrel.store.clusters import ClusterRow
 
 router = APIRouter(prefix="/api/v1")
@@ -33,22 +34,23 @@ async def plan(services: With, caller: From, body: PlanBody) -> dict[str, Any]:
     """Where a task could run, and which place would be taken. Nothing is written."""
     task = from_wire(body.task)
     name = check_cluster_name(body.cluster) if body.cluster else generate_cluster_name(caller.user)
+    config = await services.configs.read(caller.config)
+    ask = Ask(cluster=name, task=task, kubeconfig=caller.kubeconfig, config=config)
     row = await services.tools.store.read(lambda connection: clusters.find(connection, name))
     if row is not None:
-        ask = Ask(cluster=name, task=task, kubeconfig=caller.kubeconfig)
         refuse_misfits(row, ask)
         here = {
             **views.resources(records.shape_of(row)),
             "infra": row.infra,
             "feasible": True,
             "reason": "",
+            "note": "",
             "hourly_price": None,
             "chosen": True,
         }
         return _plan(name, row.num_nodes, [here], exists=True)
-    choice = await choose_place(
-        services.tools.places, task.resources.infra, task.num_nodes, task.resources, caller.kubeconfig
-    )
+    rows = await services.tools.store.read(lambda connection: volumes.of_task(connection, task))
+    choice = await choose_place(services.tools.places, ask, rows)
     choice.taken()  # raises, with what each place said, when there is none
     offers = [views.offer(offer, chosen=offer is choice.chosen) for offer in choice.offers]
     return _plan(name, task.num_nodes, offers, exists=False, local=choice.local_will_start)
@@ -69,7 +71,9 @@ def _plan(
 @router.post("/clusters/{name}/launch", status_code=202)
 async def launch(services: With, caller: From, name: str, body: LaunchBody) -> dict[str, Any]:
     """Make it so that the task runs on a cluster of this name."""
-    ask = _ask(caller, check_cluster_name(name), body)
+    config = await services.configs.read(caller.config)
+    ask = replace(_ask(caller, check_cluster_name(name), body), config=config)
+    await services.tools.store.read(lambda connection: volumes.of_task(connection, ask.task))  # raises
     return await _submit(services, caller, records.LAUNCH, ask)
 
 

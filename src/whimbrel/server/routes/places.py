@@ -11,6 +11,7 @@ from typing import Any
 from fastapi import APIRouter
 
 from whimbrel.infra.base import Check
+from whimbrel.model.config import Config
 from whimbrel.model.errors import InfraError, InvalidConfig, WhimError
 from whimbrel.operations.surveying import survey
 from whimbrel.server.bodies import CheckBody
@@ -29,14 +30,23 @@ BUDGET = 5.5
 async def check(services: With, caller: From, body: CheckBody) -> dict[str, Any]:
     """Look at every infrastructure that is meant, side by side; what is wrong with one is in its answer."""
     places = services.tools.places
-    names = dict.fromkeys(() if body.infra else await places.known(caller.kubeconfig))
+    config = await _config(services, caller)
+    names = dict.fromkeys(() if body.infra else await places.known(caller.kubeconfig, config))
     for wanted in body.infra or ():
-        names.update(dict.fromkeys(await places.candidates(wanted, caller.kubeconfig)))
+        names.update(dict.fromkeys(await places.candidates(wanted, caller.kubeconfig, config)))
     results = await asyncio.gather(*(_check(services, caller, name) for name in names))
     errors = [*services.tools.places.warnings(caller.kubeconfig), *await _of_the_configuration(services)]
     stones = await services.tools.store.read(tombstones.standing)
     answers = [{**asdict(result), "leftovers": _leftovers(result, stones)} for result in results]
     return {"results": answers, "errors": errors}
+
+
+async def _config(services: Services, caller: Caller) -> Config:
+    """What the caller's file says; a broken one, which is told beside the answers, allows everything."""
+    try:
+        return await services.configs.read(caller.config)
+    except InvalidConfig:
+        return Config()
 
 
 async def _of_the_configuration(services: Services) -> list[dict[str, Any]]:
@@ -56,12 +66,16 @@ async def gpus(services: With, caller: From, body: CheckBody) -> dict[str, Any]:
     errors = []
     if not body.infra:
         try:
-            names = dict.fromkeys(await places.known(caller.kubeconfig))
+            names = dict.fromkeys(await places.known(caller.kubeconfig, await _config(services, caller)))
         except WhimError as error:
             errors.append(error.to_wire())
     for wanted in body.infra or ():
         try:
-            names.update(dict.fromkeys(await places.candidates(wanted, caller.kubeconfig)))
+            names.update(
+                dict.fromkeys(
+                    await places.candidates(wanted, caller.kubeconfig, await _config(services, caller))
+                )
+            )
         except WhimError as error:
             errors.append(error.to_wire())
     found = await survey(places, names, caller.kubeconfig)
