@@ -200,6 +200,6 @@ DEFECTS: Mapping[str, Defect] = {
     "watches-expired": Defect(begin=of_kubesim("cut", after=0.05, how="expired"), code=OK),
     "slow-lists": Defect(begin=of_kubesim("delay", delay=0.5, verbs=["list"]), code=OK),
     "lists-too-slow": Defect(
-        begin=of_kubesim("delay", delay=6.0, verbs=["list"]), words="did not answer", known=["check"]
+        begin=of_kubesim("delay", delay=6.0, verbs=["list"]), words="did not answer", known=["check", "exec"]
     ),
 }
