@@ -117,7 +117,7 @@ def reset(writer: asyncio.StreamWriter) -> None:
 @contextlib.asynccontextmanager
 async def tcp_server(behave: Behaviour, *, tls: ssl.SSLContext | None = None) -> AsyncIterator[Server]:
     """A server on 127.0.0.1 that treats each connection as `behave` says."""
-    tasks: set[asyncio.Task[None]] = set()
+    tasks: dict[asyncio.Task[None], asyncio.StreamWriter] = {}
 
     async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         server.connections += 1
@@ -133,8 +133,8 @@ async def tcp_server(behave: Behaviour, *, tls: ssl.SSLContext | None = None) ->
             writer.transport.abort()
             return
         task = asyncio.create_task(connected(reader, writer), name="kubewire test connection")
-        tasks.add(task)
-        task.add_done_callback(tasks.discard)
+        tasks[task] = writer
+        task.add_done_callback(lambda done: tasks.pop(done, None))
 
     listener = await asyncio.start_server(accepted, "127.0.0.1", 0, ssl=tls)
     port = listener.sockets[0].getsockname()[1]
@@ -143,10 +143,13 @@ async def tcp_server(behave: Behaviour, *, tls: ssl.SSLContext | None = None) ->
         yield server
     finally:
         listener.close()
-        for task in tasks:
+        open_ones = dict(tasks)
+        for task in open_ones:
             task.cancel()
-        if tasks:
-            await asyncio.wait(tasks)
+        if open_ones:
+            await asyncio.wait(open_ones)
+        for writer in open_ones.values():
+            writer.transport.abort()  # also of a connection whose task was cancelled before its first step
         for _ in range(_LAST_ROUNDS):
             await asyncio.sleep(0)
 
