@@ -154,12 +154,18 @@ def make_token(revision: int, last: str) -> str:
     return base64.urlsafe_b64encode(token).rstrip(b"=").decode()
 
 
+def _first_illegal(text: str) -> int:
+    """Where Go stops to read base64 without padding."""
+    bad = (at for at, one in enumerate(text) if not (one.isascii() and (one.isalnum() or one in "-_")))
+    return next(bad, len(text) - len(text) % 4)
+
+
 def read_token(text: str) -> tuple[int, str]:
     """The revision and the last name of the page before. Raises StatusError 400."""
     try:
         raw = base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
     except (binascii.Error, ValueError):
-        why = "continue key is not valid: illegal base64 data"
+        why = f"continue key is not valid: illegal base64 data at input byte {_first_illegal(text)}"
         raise errors.bad_request(f"invalid continue token: {why}") from None
     try:
         token = orjson.loads(raw)

@@ -126,10 +126,14 @@ def check_identity(call: Call, obj: JsonObject) -> None:
 
 
 async def _apply(core: Core, call: Call, options: WriteOptions) -> Reply:
-    applied = _applied(call)
+    applied = applied_document(call)
     if core.store.head(call.resource, call.key) is None:
         if call.route.subresource:
             raise call.not_found()
+        uid = (applied.get("metadata") or {}).get("uid")
+        if uid:
+            why = f"uid mismatch: the provided object specified uid {uid}, and no existing object was found"
+            raise errors.conflict(call.rt.group_resource, call.name, why)
         return reply(
             call, await create_object(core, call, _merged(core, call, None, applied, options), options)
         )
@@ -140,7 +144,7 @@ async def _apply(core: Core, call: Call, options: WriteOptions) -> Reply:
     return reply(call, await change_object(core, call, change, options))
 
 
-def _applied(call: Call) -> JsonObject:
+def applied_document(call: Call) -> JsonObject:
     """The document of an apply, checked as far as that needs no live object."""
     try:
         value = call.request.document()[0] if call.request.document else load_yaml(call.request.body)

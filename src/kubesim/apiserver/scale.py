@@ -6,6 +6,7 @@ replicas.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -15,7 +16,8 @@ from kubesim.apiserver.core import Core
 from kubesim.apiserver.jsonpath import first
 from kubesim.apiserver.negotiation import media_type
 from kubesim.apiserver.options import WriteOptions, write_options
-from kubesim.apiserver.patching import APPLY_PATCH, check_media, plain_patch
+from kubesim.apiserver.patch import apply as server_side
+from kubesim.apiserver.patching import APPLY_PATCH, applied_document, check_media, plain_patch
 from kubesim.apiserver.requests import JsonObject, Reply
 from kubesim.apiserver.selectors import shown_selector
 from kubesim.apiserver.writing import Proposed, Seen, change_object, read_as
@@ -23,6 +25,7 @@ from kubesim.schema.decode import convert
 from kubesim.schema.registry import ResourceType
 from kubesim.schema.types import kind_type
 
+SCALE_VERSION = "autoscaling/v1"
 _COPIED = ("name", "namespace", "uid", "resourceVersion", "creationTimestamp")
 
 
@@ -33,7 +36,7 @@ def scale_of(rt: ResourceType, obj: JsonObject) -> JsonObject:
     meta, spec, status = obj["metadata"], obj.get("spec") or {}, obj.get("status") or {}
     made: JsonObject = {
         "kind": "Scale",
-        "apiVersion": "autoscaling/v1",
+        "apiVersion": SCALE_VERSION,
         "metadata": {key: meta[key] for key in _COPIED if key in meta},
         "spec": {"replicas": spec["replicas"]} if spec.get("replicas") else {},
         "status": {"replicas": status.get("replicas", 0)},
@@ -56,7 +59,7 @@ def _custom_scale(rt: ResourceType, paths: tuple[str, str, str], obj: JsonObject
     meta = obj["metadata"]
     made: JsonObject = {
         "kind": "Scale",
-        "apiVersion": "autoscaling/v1",
+        "apiVersion": SCALE_VERSION,
         "metadata": {key: meta[key] for key in _COPIED if key in meta},
         "spec": {"replicas": replicas} if replicas else {},
         "status": {"replicas": first(status, obj) or 0},
@@ -100,7 +103,7 @@ async def patch(core: Core, call: Call) -> Reply:
     media = media_type(call.request.headers.get("content-type", ""))
     check_media(call, media)
     if media == APPLY_PATCH:
-        raise errors.unsupported_patch()
+        return await _apply(core, call)
     options = write_options(call.request, "PatchOptions")
     type_ = kind_type("autoscaling", "v1", "Scale")
     if type_ is None:
@@ -109,18 +112,62 @@ async def patch(core: Core, call: Call) -> Reply:
     return await _write(core, call, options, lambda scale: convert(type_, patched(scale))[0])
 
 
+async def _apply(core: Core, call: Call) -> Reply:
+    """A server-side apply of a Scale: its field is that of the object, and owned there as one of the subresource."""
+    options = write_options(call.request, "PatchOptions", apply=True)
+    applied = applied_document(call)
+    if applied.get("apiVersion") != SCALE_VERSION:
+        raise errors.bad_request(
+            f"Incorrect version specified in apply patch. Specified patch version: {applied.get('apiVersion') or '/'}, "
+            f"expected: {SCALE_VERSION}"
+        )
+    replicas = (applied.get("spec") or {}).get("replicas")
+    wanted: JsonObject = {
+        "apiVersion": call.rt.api_version,
+        "kind": call.rt.kind,
+        "metadata": {"name": call.name},
+    }
+    if replicas is not None:
+        wanted = _with_replicas(call.rt, wanted, replicas)
+
+    def changed(old: JsonObject) -> Proposed:
+        merged = server_side.apply(
+            call.rt,
+            old,
+            wanted,
+            manager=options.manager,
+            now=core.environment.timestamp(),
+            force=options.force,
+            subresource="scale",
+        )
+        _check(call, replicas or 0)
+        return Proposed(obj=merged, applied=True)
+
+    return await _changed(core, call, changed, options)
+
+
+def _check(call: Call, replicas: int) -> None:
+    if replicas < 0:
+        problem = errors.invalid_value("spec.replicas", replicas, "must be greater than or equal to 0")
+        raise errors.invalid("Scale.autoscaling", call.name, [problem])
+
+
 async def _write(core: Core, call: Call, options: WriteOptions, change: Any) -> Reply:
     def changed(old: JsonObject) -> Proposed:
         wanted = change(scale_of(call.rt, old))
         replicas = (wanted.get("spec") or {}).get("replicas", 0)
-        if replicas < 0:
-            problem = errors.invalid_value("spec.replicas", replicas, "must be greater than or equal to 0")
-            raise errors.invalid("Scale.autoscaling", call.name, [problem])
+        _check(call, replicas)
         meta = dict(old["metadata"])
         version = wanted["metadata"].get("resourceVersion")
         meta["resourceVersion"] = version or ("0" if not call.rt.custom else meta["resourceVersion"])
         return Proposed(obj=_with_replicas(call.rt, {**old, "metadata": meta}, replicas))
 
+    return await _changed(core, call, changed, options)
+
+
+async def _changed(
+    core: Core, call: Call, changed: Callable[[JsonObject], Proposed], options: WriteOptions
+) -> Reply:
     seen = Seen(
         of=("autoscaling", "v1", "Scale"),
         show=partial(scale_of, call.rt),

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 
+import orjson
 import pytest
 
 from kubesim.apiserver.app import ApiServer
@@ -18,7 +20,7 @@ from kubewire.errors import (
     NotFound,
 )
 from kubewire.requests import PatchType, Request
-from kubewire.resources import CONFIG_MAPS, NAMESPACES, PODS, SECRETS, SERVICES, Resource
+from kubewire.resources import CONFIG_MAPS, DEPLOYMENTS, NAMESPACES, PODS, SECRETS, SERVICES, Resource
 
 from .conftest import configmap, pod
 
@@ -79,6 +81,43 @@ async def test_json_and_strategic_patches_and_apply_reach_the_object(client: Cli
     assert found["metadata"]["labels"] == {"a": "1", "b": "2"}
     assert found["spec"]["containers"][0]["image"] == "other"
     assert {entry["manager"] for entry in found["metadata"]["managedFields"]} >= {"tests"}
+
+
+async def test_an_applied_scale_is_owned_on_the_object(client: Client) -> None:
+    template = {"metadata": {"labels": {"a": "b"}}, "spec": pod("p")["spec"]}
+    spec = {"selector": {"matchLabels": {"a": "b"}}, "template": template, "replicas": 1}
+    applied = {"metadata": {"name": "d"}, "spec": spec}
+    await client.apply(DEPLOYMENTS, applied, "default", field_manager="first")
+    scale = {
+        "apiVersion": "autoscaling/v1",
+        "kind": "Scale",
+        "metadata": {"name": "d"},
+        "spec": {"replicas": 3},
+    }
+    path = DEPLOYMENTS.path("default", "d", "scale")
+    request = Request(
+        method="PATCH",
+        path=path,
+        query=(("fieldManager", "second"),),
+        headers={"Content-Type": "application/apply-patch+yaml"},
+        body=orjson.dumps(scale),
+    )
+    with pytest.raises(Conflict, match=r'conflict with "first": .spec.replicas'):
+        await client.raw(request, 5)
+    forced = replace(request, query=(("fieldManager", "second"), ("force", "true")))
+    await client.raw(forced, 5)
+    found = await client.get(DEPLOYMENTS, "d", "default")
+    assert found["spec"]["replicas"] == 3
+    owned = [one for one in found["metadata"]["managedFields"] if one["manager"] == "second"]
+    assert [(one["subresource"], one["apiVersion"], one["fieldsV1"]) for one in owned] == [
+        ("scale", "apps/v1", {"f:spec": {"f:replicas": {}}})
+    ]
+
+
+async def test_an_apply_that_names_another_object_creates_none(client: Client) -> None:
+    applied = {"metadata": {"name": "c", "uid": "1"}}
+    with pytest.raises(Conflict, match="specified uid 1, and no existing object was found"):
+        await client.apply(CONFIG_MAPS, applied, "default", field_manager="tests")
 
 
 async def test_an_invalid_object_is_refused_with_the_field(client: Client) -> None:

@@ -197,6 +197,7 @@ def pod_spec(spec: JsonObject, path: str = "spec") -> list[FieldError]:
         found.append(invalid_value(f"{path}.activeDeadlineSeconds", deadline, _SECONDS))
     if "hostAliases" in spec:
         found += _host_aliases(spec["hostAliases"], f"{path}.hostAliases")
+    found += container_resources({"limits": spec.get("overhead")}, f"{path}.overhead")
     preemption = spec.get("preemptionPolicy")
     if preemption is not None and preemption not in ("PreemptLowerPriority", "Never"):
         known = ("PreemptLowerPriority", "Never")

@@ -3,7 +3,7 @@ Small ones, each in a class of a few lines."""
 
 from __future__ import annotations
 
-from kubesim.apiserver.kinds.amounts import amount_errors, container_name_errors
+from kubesim.apiserver.kinds.amounts import container_resources
 from kubesim.apiserver.kinds.base import Strategy, immutable, put
 from kubesim.apiserver.kinds.placement import label_selector, tolerations
 from kubesim.apiserver.kinds.pod_defaults import each, filled, replaced
@@ -170,9 +170,7 @@ class RuntimeClassStrategy(Strategy):
     def validate(self, rt: ResourceType, obj: JsonObject) -> list[FieldError]:
         handler = obj.get("handler", "")
         found = [invalid_value("handler", handler, why) for why in dns_label(handler)]
-        for name, text in ((obj.get("overhead") or {}).get("podFixed") or {}).items():
-            path = f"overhead.podFixed[{name}]"
-            found += container_name_errors(name, path) + amount_errors(name, text, path)
+        found += container_resources({"limits": (obj.get("overhead") or {}).get("podFixed")}, "overhead")
         scheduling = obj.get("scheduling") or {}
         found += labels(scheduling.get("nodeSelector"), "scheduling.nodeSelector")
         return found + tolerations(scheduling.get("tolerations") or [], "scheduling.tolerations")

@@ -131,7 +131,7 @@ def _status(status: JsonObject, counted: tuple[str, ...], at_most_ready: str) ->
             found += not_negative(value, f"status.{key}")
     total, ready = status.get("replicas", 0), status.get("readyReplicas", 0)
     found.extend(
-        invalid_value(f"status.{key}", status[key], "cannot be greater than status.replicas")
+        invalid_value(f"status.{key}", status.get(key, 0), "cannot be greater than status.replicas")
         for key in counted
         if status.get(key, 0) > total
     )

@@ -85,9 +85,13 @@ def _check(rt: ResourceType, type_: ObjectType, applied: JsonObject) -> None:
     if isinstance(meta, dict) and meta.get("managedFields") is not None:
         raise errors.bad_request("metadata.managedFields must be nil")
     wrong = typed.problems(type_, applied)
+    if kind != rt.kind:
+        wrong = [f"no corresponding type for {rt.group}/{rt.version}, Kind={kind or ''}"]
     if wrong:
         listed = wrong[0] if len(wrong) == 1 else "\n".join(["errors:", *(f"  {one}" for one in wrong)])
-        named = f"{meta.get('namespace', '')}/{meta.get('name', '')}; {rt.group}/{rt.version}, Kind={kind}"
+        named = (
+            f"{meta.get('namespace', '')}/{meta.get('name', '')}; {rt.group}/{rt.version}, Kind={kind or ''}"
+        )
         raise errors.unclassified(f"failed to create typed patch object ({named}): {listed}")
 
 
