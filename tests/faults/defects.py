@@ -182,7 +182,7 @@ DEFECTS: Mapping[str, Defect] = {
     "expired-certificate": Defect(begin=certificate("127.0.0.1", days=-1), words="TLS.*expired", core=True),
     "wrong-name": Defect(begin=certificate("another.example"), words="TLS.*127.0.0.1"),
     # it answers, and refuses
-    "401": Defect(begin=_status(401, "Unauthorized"), words="told to answer 401", core=True),
+    "401": Defect(begin=_status(401, "Unauthorized"), words="told to answer 401"),
     "403": Defect(begin=_status(403, "Forbidden"), words="told to answer 403"),
     "429": Defect(begin=_status(429, "TooManyRequests"), words="told to answer 429"),
     "429-later": Defect(begin=_status(429, "TooManyRequests", retry_after="30"), words="told to answer 429"),
@@ -192,7 +192,7 @@ DEFECTS: Mapping[str, Defect] = {
         begin=_status(503, "ServiceUnavailable", retry_after="30"), words="told to answer 503"
     ),
     # it cannot be asked
-    "stuck-plugin": Defect(begin=kubeconfig(user=_STUCK_PLUGIN), words="credential plugin 'sh'", core=True),
+    "stuck-plugin": Defect(begin=kubeconfig(user=_STUCK_PLUGIN), words="credential plugin 'sh'"),
     "context-gone": Defect(begin=_gone, words="not in|no context", core=True),
     # it works, in an unpleasant way
     "exec-without-end": Defect(begin=between(without_end, in_clear=True), code=OK, core=True),

@@ -299,7 +299,7 @@ class Lab:
 
     def submit_launch(self, cluster: str, infra: str, *, cpus: float) -> str:
         """The id of the request of a launch."""
-        task = Task(run="true", resources=Resources(cpus=Amount(value=cpus))).to_wire()
+        task = Task(run="true", resources=Resources(cpus=Amount(value=cpus), infra=infra)).to_wire()
         files = {"workdir": None, "mounts": {}}
         body = {"task": task, "files": files, "down": False, "infra": infra}
         return str(self.ask("POST", f"clusters/{cluster}/launch", body)["request_id"])
