@@ -116,8 +116,9 @@ def launch(
 ) -> Request:
     """Make a cluster (or use the one of that name), sync files, run `setup`, and queue the job.
 
-    The request's output has `cluster` and `job_id`. `files` names what the server has already (`history` tells it);
-    then nothing is read here.
+    The request's output has `cluster` and `job_id`. `infra` is the place that a plan has chosen: it is tried first, and
+    left for another one that `resources.infra` allows when it has no room or does not answer. `files` names what the
+    server has already (`history` tells it): then nothing is read here.
     """
     name = cluster or str(plan(task, None, say)["cluster"])
     sent = dict(files) if files is not None else _upload(task, say)
