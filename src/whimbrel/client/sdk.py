@@ -11,7 +11,7 @@ import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlencode
 
 from whimbrel.client import local
@@ -19,7 +19,9 @@ from whimbrel.client.follow import Frame, follow
 from whimbrel.client.http import ConnectionLost, Http
 from whimbrel.model.errors import WhimError, from_wire
 from whimbrel.model.task import Task
-from whimbrel.model.volume import Volume
+
+if TYPE_CHECKING:  # it reads YAML, which most commands need not pay for
+    from whimbrel.model.volume import Volume
 
 _RETRIES = 3  # of one call, when the server goes away under it
 

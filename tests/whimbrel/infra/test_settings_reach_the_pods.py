@@ -21,7 +21,7 @@ pytestmark = pytest.mark.anyio
 
 GPU = Accelerator(
     resource="nvidia.com/gpu",
-    selectors=[{"nvidia.com/gpu.product": "L4"}],
+    selector={"nvidia.com/gpu.product": "L4"},
     tolerations=({"key": "nvidia.com/gpu", "operator": "Exists"},),
 )
 
@@ -160,7 +160,7 @@ def test_an_accelerator_that_is_to_come_is_asked_for_in_the_autoscalers_way() ->
     def asked(autoscaler: str) -> dict[str, str]:
         found = placement.accelerator_to_come(shape, Provision(autoscaler=autoscaler))
         assert found is not None
-        return dict(found.selectors[0])
+        return dict(found.selector)
 
     assert asked("gke") == {"cloud.google.com/gke-accelerator": "nvidia-h100-80gb"}
     assert asked("karpenter") == {"karpenter.k8s.aws/instance-gpu-name": "h100"}
