@@ -1,7 +1,8 @@
 # Everything that a newcomer and CI need. `make demo` and `make test` make their own virtual environment.
 PYTHON ?= python3
 BIN := .venv/bin
-JOBS ?= auto
+# two per core: many tests wait for processes, and few compute
+JOBS ?= $(shell expr 2 '*' $$(getconf _NPROCESSORS_ONLN))
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test lint types contracts unit faults test-kubernetes conformance bench format docs clean

@@ -114,4 +114,4 @@ async def test_hundreds_of_stuck_calls_end_together(tmp_path: Path, one: Cluster
         started = time.monotonic()
         outcomes = await asyncio.gather(*(infra.observe(one) for _ in range(200)), return_exceptions=True)
         assert time.monotonic() - started < 8
-    assert all(isinstance(outcome, Unreachable) for outcome in outcomes)
+    assert [outcome for outcome in outcomes if not isinstance(outcome, Unreachable)] == []
