@@ -9,6 +9,7 @@ has none.
 
 from __future__ import annotations
 
+import asyncio
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -33,6 +34,7 @@ class Contexts:
         self.paths = tuple(Path(path) for path in paths)
         self._aside = Aside()
         self._known: tuple[_Stamp, Kubeconfig | ConfigError] | None = None
+        self._looking: asyncio.Task[Kubeconfig | ConfigError] | None = None
 
     async def names(self) -> list[str]:
         """All contexts. Raises a `ConfigError` when a file cannot be used."""
@@ -85,7 +87,7 @@ class Contexts:
 
     async def _read(self) -> Kubeconfig:
         try:
-            found = await self._aside.run(self._look)
+            found = await self._look_together()
         except StillReading as error:
             where = os.pathsep.join(map(str, self.paths))
             raise KubeconfigInvalid(
@@ -97,8 +99,15 @@ class Contexts:
             raise found
         return found
 
+    async def _look_together(self) -> Kubeconfig | ConfigError:
+        """One look for all who ask meanwhile: hundreds must not wait for each other until their bound is over."""
+        if self._looking is None or self._looking.done():
+            self._looking = asyncio.create_task(self._aside.run(self._look), name="reading a kubeconfig")
+            self._looking.add_done_callback(_told)
+        return await asyncio.shield(self._looking)
+
     def _look(self) -> Kubeconfig | ConfigError:
-        """In a thread; two at once do the same work twice, no more."""
+        """In a thread."""
         stamp = tuple(_stamp_of(path) for path in self.paths)
         known = self._known
         if known is not None and known[0] == stamp:
@@ -109,6 +118,11 @@ class Contexts:
             found = error
         self._known = (stamp, found)
         return found
+
+
+def _told(look: asyncio.Task[Kubeconfig | ConfigError]) -> None:
+    if not look.cancelled():
+        look.exception()  # told to those who waited, if anybody still did
 
 
 def _stamp_of(path: Path) -> tuple[int, int, int] | None:
